@@ -1,0 +1,75 @@
+# A fresh machine needs Python 3.11 or newer, make and a C compiler. Everything made here stays in this folder.
+
+PYTHON ?= python3
+CONFIG ?= configs/demo.yaml
+
+BIN := .venv/bin
+ENGINES := .engines
+DEMO := .demo
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(BIN)/router install --dir $(ENGINES)
+
+.PHONY: help venv demo up engines test lint fmt clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make up         start three real engines and the router: a chat, an embedding and a rerank model"
+	@echo "make test       install the engines of the tests, check the code and run every test"
+	@echo "make lint       check the code only"
+	@echo "make fmt        format the code"
+	@echo "make venv       only make the environment, .venv (PYTHON=python3.12 to choose another Python)"
+	@echo "make clean      remove .venv, the demo models and caches (make distclean: the tests' engines too)"
+
+# Each stamp is touched last, so that a step that was interrupted is done again.
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " \
+		+ sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/.up: .venv/.made pyproject.toml
+	$(PIP) install --quiet --editable '.[llamacpp]' --group demo
+	@touch $@
+
+.venv/.test: .venv/.up
+	$(PIP) install --quiet --editable '.[llamacpp]' --group test
+	@touch $@
+
+$(DEMO)/.made: .venv/.up $(wildcard demo/*.py)
+	$(BIN)/python -m demo $(DEMO) --force
+	@touch $@
+
+venv: .venv/.up
+
+demo: $(DEMO)/.made
+
+# exec: Ctrl-C and SIGTERM reach the router itself, and make waits for it.
+up: .venv/.up $(DEMO)/.made
+	@exec $(BIN)/router up -c $(CONFIG)
+
+# Each install does nothing where the engine is complete.
+engines: .venv/.up
+	$(INSTALL) llamacpp --form python
+	$(INSTALL) llamacpp --form server
+	$(INSTALL) infinity --cpu
+	$(INSTALL) vllm --cpu
+
+test: lint engines $(DEMO)/.made
+	$(BIN)/python -m pytest
+
+lint: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+fmt: .venv/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv $(DEMO) .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -not -path './$(ENGINES)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(ENGINES)

@@ -1,0 +1,147 @@
+"""What a launcher is: it describes how one stock engine is started, asked and understood. It spawns nothing.
+
+A launcher is a frozen value with four parts, all pure:
+
+- `Options`, a `msgspec.Struct` whose field descriptions are the documentation of `options:` in the YAML file;
+- `find(places)`, which looks for the engine's program on disk;
+- `command(launch)`, which turns one `Launch` into one `Command`;
+- `recipes`, how `router install` makes an environment for it.
+
+Nothing here imports `router`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Kind = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
+
+
+class Refusal(Exception):  # noqa: N818
+    """A launcher cannot do what one model's configuration asks.
+
+    `field` is the path below the model (`options.form`, `model`), `problem` says what is wrong, `remedy` what to do.
+    """
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{field}: {problem}; {remedy}")
+        self.field, self.problem, self.remedy = field, problem, remedy
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a model's weights are: a Hugging Face id (`hub`), a ModelScope id, or the path of a folder or a file."""
+
+    where: Literal["hub", "modelscope", "folder", "file"]
+    value: str
+
+
+class Program(msgspec.Struct, frozen=True):
+    """An engine that was found on disk: the first words of its argv, and which of the launcher's forms it is."""
+
+    argv: tuple[str, ...]
+    form: str = ""
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a launcher may know about one replica that is to start.
+
+    `gpus` is None when the file says nothing (the engine decides), empty for "none", else NVML indices or UUIDs.
+    `args` are the user's raw flags, appended last. `key` is the engine's own random API key; it goes into the
+    environment, never into argv, where other users could read it.
+    """
+
+    name: str
+    kind: Kind
+    source: Source
+    options: Any
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    host: str = "127.0.0.1"
+    port: int
+    key: str
+    gpus: tuple[str, ...] | None = None
+    program: Program
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """GET `path` answers with one of `statuses` exactly when the engine can serve. `key`: send the engine's key."""
+
+    path: str
+    statuses: tuple[int, ...] = (200,)
+    key: bool = False
+
+
+class KeepAlive(msgspec.Struct, frozen=True):
+    """How an engine treats idle connections: it closes them after `idle` seconds, or `requests` requests (0: never)."""
+
+    idle: float
+    requests: int = 0
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """How one replica is started and spoken to.
+
+    `env` is set over the inherited environment, from which every name in `scrub` was dropped first (a trailing `*`
+    matches a prefix); the model's own `env:` comes last. `served` is the name the engine calls the model in requests
+    and answers. `paths` maps each public path (`router.proxy.paths`) that this engine and kind can serve to the
+    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself). `body_limit` is the
+    largest body in bytes the engine takes (None: unknown). `features` are plain facts that other rooms may ask for
+    (`metrics`, `slots`, `sleep`).
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    scrub: tuple[str, ...] = ()
+    readiness: Probe
+    liveness: Probe
+    served: str
+    paths: Mapping[str, str]
+    keep_alive: KeepAlive
+    concurrency: int | None = None
+    body_limit: int | None = None
+    features: frozenset[str] = frozenset()
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """How `router install` makes an engine's environment: an environment filled from a lock in `launchers/locks/`.
+
+    `lock` holds exact pins of everything, installed with `--no-deps`. `check` is a path in the environment (a glob)
+    that exists when all went well. `build` names what has to be compiled (the user is told that it takes minutes).
+    `env` is set for the installer where the user has not set the name. `stubs` are folders in `launchers/locks/`
+    installed beside the lock. `index` is one more package index, for pins that the user's own indexes do not have: pip
+    runs without it first, and once more with it only when a pin was not found. `script` is a file in `launchers/` that
+    the environment's interpreter runs last (`python -I SCRIPT`), for what pip cannot build.
+    """
+
+    lock: str
+    check: str
+    build: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    stubs: tuple[str, ...] = ()
+    index: str = ""
+    script: str = ""
+
+
+class Launcher(Protocol):
+    """One engine. `name` is what `engine:` says; `default_kind` is a model's kind when the file names none.
+
+    `recipes` are keyed by variant: `gpu` and `cpu`, or the forms an engine comes in. The first one is the default.
+    """
+
+    name: str
+    summary: str
+    Options: type[msgspec.Struct]
+    kinds: tuple[Kind, ...]
+    default_kind: Kind
+    recipes: Mapping[str, Recipe]
+
+    def find(self, places: Sequence[Path], options: Any) -> Program | None:
+        """The engine's program in the first of `places` that has it, else on PATH, else None.
+
+        A place is a virtual environment's folder, a Python interpreter, or a program of the engine itself.
+        """
+
+    def command(self, launch: Launch) -> Command:
+        """The command for one replica. Raises `Refusal`."""

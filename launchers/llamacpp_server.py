@@ -1,0 +1,118 @@
+"""The two forms of llama.cpp's own HTTP server: the `llama-server` program, and our wrapper of the xllamacpp wheel."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from launchers import devices, gguf, programs
+from launchers.base import Command, KeepAlive, Kind, Launch, Probe, Program, Refusal
+from launchers.flags import joined, switch, value
+from launchers.llamacpp_options import LlamaCppOptions
+
+_WRAPPER = Path(__file__).with_name("xllamacpp_server.py")
+_RERANK = dict.fromkeys(("/v1/rerank", "/rerank", "/v2/rerank"), "/v1/rerank")
+_TOKENS = {path: path for path in ("/tokenize", "/detokenize")}
+_CHAT = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+_PATHS: Mapping[Kind, Mapping[str, str]] = {
+    "chat": {path: path for path in _CHAT} | _TOKENS,
+    "embedding": {"/v1/embeddings": "/v1/embeddings"} | _TOKENS,
+    "rerank": _RERANK | _TOKENS,
+}
+_KIND_FLAGS: Mapping[Kind, tuple[str, ...]] = {"chat": (), "embedding": ("--embeddings",), "rerank": ("--reranking",)}
+_ATTENTION: Mapping[bool | str | None, str | None] = {True: "on", False: "off", "auto": "auto", None: None}
+# Every flag has an LLAMA_ARG_ variable. AIP_MODE=PREDICTION (a Vertex AI host) would move the port.
+_SCRUB = ("LLAMA_ARG_*", "LLAMA_API_KEY", "LLAMA_SERVER_*", "AIP_*")
+_HEALTH = Probe("/health")
+
+
+def program_in(place: Path) -> Program | None:
+    found = programs.inside(place, "llama-server")
+    return Program((str(found),), "server") if found else None
+
+
+def wrapper_in(place: Path) -> Program | None:
+    python = programs.interpreter_with(place, "xllamacpp")
+    return wrapper(python) if python else None
+
+
+def wrapper(python: Path) -> Program:
+    # By path: the interpreter that has the wheel may not have our package. Isolated, unbuffered.
+    return Program((str(python), "-I", "-u", str(_WRAPPER)), "xllamacpp")
+
+
+def command(launch: Launch) -> Command:
+    return Command(
+        argv=(*launch.program.argv, *_model(launch), *_flags(launch), *launch.args),
+        env={"LLAMA_API_KEY": launch.key, **devices.visible(launch.gpus)},
+        scrub=_SCRUB,
+        readiness=_HEALTH,
+        liveness=_HEALTH,
+        served=launch.name,
+        paths=_PATHS[launch.kind],
+        # It says so itself: `Keep-Alive: timeout=5, max=100`.
+        keep_alive=KeepAlive(idle=4, requests=100),
+        body_limit=100 * 1024 * 1024,
+        features=frozenset({"metrics", "slots"}),
+    )
+
+
+def _model(launch: Launch) -> list[str]:
+    source = launch.source
+    if source.where == "folder":
+        return ["--model", str(gguf.file_of(Path(source.value)))]
+    if source.where == "file":
+        return ["--model", source.value]
+    if source.where == "hub" and launch.program.form == "server":
+        return ["--hf-repo", source.value]
+    where = "Hugging Face" if source.where == "hub" else "ModelScope"
+    instead = "download the model and give the path of its .gguf file"
+    if source.where == "hub":
+        instead += ", or install llama-server and set options.form to server"
+    raise Refusal("model", f"this form of llama.cpp does not download from {where}", instead)
+
+
+def _flags(launch: Launch) -> list[str]:
+    options: LlamaCppOptions = launch.options
+    return [
+        *("--alias", launch.name, "--host", launch.host, "--port", str(launch.port)),
+        *("--metrics", "--no-webui"),
+        *_KIND_FLAGS[launch.kind],
+        *value("--ctx-size", options.context),
+        *value("--parallel", options.slots),
+        *_devices(launch, options),
+        *_computing(options),
+        *value("--pooling", options.pooling),
+        *switch("--jinja", options.jinja),
+        *value("--chat-template-file", options.chat_template),
+        *value("--reasoning-format", options.reasoning_format),
+        *joined("--lora", options.lora),
+        *value("--mmproj", options.mmproj),
+    ]
+
+
+def _devices(launch: Launch, options: LlamaCppOptions) -> list[str]:
+    if launch.gpus == ():
+        return _no_devices(launch, options)
+    return [
+        *value("--gpu-layers", options.gpu_layers),
+        *value("--split-mode", options.split_mode),
+        *joined("--tensor-split", options.tensor_split),
+        *value("--main-gpu", options.main_gpu),
+    ]
+
+
+def _no_devices(launch: Launch, options: LlamaCppOptions) -> list[str]:
+    if options.gpu_layers:
+        raise Refusal("options.gpu_layers", "the model has no GPU", "remove it, or give the model GPUs")
+    # Hiding CUDA's devices leaves Vulkan's; the wheel has no device list.
+    return ["--device", "none"] if launch.program.form == "server" else ["--gpu-layers", "0"]
+
+
+def _computing(options: LlamaCppOptions) -> list[str]:
+    return [
+        *value("--flash-attn", _ATTENTION[options.flash_attention]),
+        *value("--cache-type-k", options.cache_type_k),
+        *value("--cache-type-v", options.cache_type_v),
+        *value("--batch-size", options.batch),
+        *value("--ubatch-size", options.ubatch),
+        *value("--threads", options.threads),
+    ]

@@ -1,0 +1,234 @@
+"""Where the fleet and the proxy meet: a model's name leads to a `Model`, and a model to its `Target`s.
+
+The fleet adds and removes targets, the proxy claims and releases them. Claim and send are separate: a claim is one
+synchronous decision, so a target that is taken away can never be given to a request in between; sending comes after.
+
+All mutable state of a model is in three places: `targets`, `_waiting` and each target's `in_flight`.
+"""
+
+import asyncio
+import difflib
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from router.errors import ModelNotFound, Unavailable
+
+RETRY_AFTER = 10
+"""Seconds, the `Retry-After` of a model that did not get ready in time."""
+
+
+class Pool(Protocol):
+    """The proxy's connections to one target; the catalogue only tells it when the target has gone."""
+
+    def close(self) -> None: ...
+
+
+class Limits(Protocol):
+    """A model's times in seconds, and the length of its queue."""
+
+    @property
+    def queue_timeout(self) -> float: ...
+    @property
+    def queue_size(self) -> int: ...
+    @property
+    def connect_timeout(self) -> float: ...
+    @property
+    def response_timeout(self) -> float: ...
+    @property
+    def stall_timeout(self) -> float: ...
+
+
+class Address:
+    """Where a target listens. `prefix` comes before every path; `tls` for https; `host` is sent as `Host`."""
+
+    __slots__ = ("host", "port", "prefix", "tls")
+
+    def __init__(self, host: str, port: int, *, prefix: str = "", tls: bool = False) -> None:
+        self.host, self.port, self.prefix, self.tls = host, port, prefix, tls
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{self.prefix}"
+
+
+class Target:
+    """One ready replica, as the proxy sees it.
+
+    `served` is the engine's own name of the model. `paths` maps public paths to the engine's; None lets every path
+    through as it is (a remote server). `key` is what the engine wants as its bearer token. `idle` is how long in
+    seconds, and `reuse` for how many requests, the engine keeps a connection open (0: no limit on requests). `limit`
+    bounds the requests in flight.
+    """
+
+    __slots__ = ("address", "id", "idle", "in_flight", "key", "limit", "paths", "pool", "removed", "reuse", "served")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        address: Address,
+        *,
+        served: str,
+        paths: Mapping[str, str] | None = None,
+        key: str | None = None,
+        idle: float = 4.0,
+        reuse: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        self.id, self.address, self.served, self.paths, self.key = id, address, served, paths, key
+        self.idle, self.reuse, self.limit = idle, reuse, limit
+        self.in_flight = 0
+        self.removed = False
+        self.pool: Pool | None = None
+
+    def __repr__(self) -> str:
+        return f"<Target {self.id} {self.address} in_flight={self.in_flight}{' removed' if self.removed else ''}>"
+
+    def close_if_idle(self) -> None:
+        """Ends the connections of a removed target with its last request."""
+        if self.removed and not self.in_flight and self.pool is not None:
+            self.pool.close()
+            self.pool = None
+
+
+class Model:
+    """A public name, and the replicas that answer to it.
+
+    `paths` are the public paths it serves (None: any). `outlook` is the fleet's word on when the model will be ready,
+    for the message of a request that waited in vain.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: str,
+        engine: str,
+        aliases: Iterable[str] = (),
+        paths: Iterable[str] | None = None,
+        limits: Limits,
+        created: int = 0,
+    ) -> None:
+        self.name, self.kind, self.engine, self.limits, self.created = name, kind, engine, limits, created
+        self.aliases = tuple(aliases)
+        self.paths = None if paths is None else frozenset(paths)
+        self.targets: list[Target] = []
+        self.outlook = "it was not started yet"
+        self._waiting: deque[asyncio.Future[Target]] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name} targets={self.targets} waiting={self.waiting}>"
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.targets)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a replica."""
+        return len(self._waiting)
+
+    def add(self, target: Target) -> None:
+        """A replica became ready."""
+        self.targets.append(target)
+        self._serve_waiting()
+
+    def remove(self, target: Target) -> None:
+        """No new request reaches `target` from here on; those in flight go on."""
+        if target in self.targets:
+            self.targets.remove(target)
+        target.removed = True
+        target.close_if_idle()
+
+    async def claim(self) -> Target:
+        """A replica, counted as taken; first come, first served. `Unavailable` after `limits.queue_timeout` seconds.
+
+        Whoever claims must `release`. A task cancelled while it waits holds nothing.
+        """
+        if not self._waiting and (target := self.claim_now()) is not None:
+            return target
+        return await self._wait()
+
+    def claim_now(self, avoid: Collection[Target] = ()) -> Target | None:
+        """The ready replica with the fewest requests in flight, or None; never one of `avoid`.
+
+        It is moved to the end of the list, so that the replicas of an idle model take turns.
+        """
+        best = None
+        for target in self.targets:
+            if target in avoid or (target.limit is not None and target.in_flight >= target.limit):
+                continue
+            if best is None or target.in_flight < best.in_flight:
+                best = target
+        if best is None:
+            return None
+        if len(self.targets) > 1:
+            self.targets.remove(best)
+            self.targets.append(best)
+        best.in_flight += 1
+        return best
+
+    def release(self, target: Target) -> None:
+        """Gives a claim back."""
+        target.in_flight -= 1
+        target.close_if_idle()
+        if self._waiting:
+            self._serve_waiting()
+
+    async def _wait(self) -> Target:
+        if len(self._waiting) >= self.limits.queue_size:
+            message = f"model '{self.name}' has {self.limits.queue_size} requests waiting already; try again later"
+            raise Unavailable(message, code="queue_full", retry_after=5)
+        future: asyncio.Future[Target] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            async with asyncio.timeout(self.limits.queue_timeout):
+                return await future
+        except TimeoutError:
+            self._leave(future)
+            raise Unavailable(f"model '{self.name}' is not ready: {self.outlook}", retry_after=RETRY_AFTER) from None
+        except asyncio.CancelledError:
+            self._leave(future)
+            raise
+
+    def _serve_waiting(self) -> None:
+        while self._waiting:
+            if self._waiting[0].done():  # it was cancelled, and its task had no turn yet
+                self._waiting.popleft()
+            elif (target := self.claim_now()) is not None:
+                self._waiting.popleft().set_result(target)
+            else:
+                return
+
+    def _leave(self, future: asyncio.Future[Target]) -> None:
+        """Out of the queue; a replica that was handed over in the same turn of the loop is given back."""
+        if future in self._waiting:
+            self._waiting.remove(future)
+        elif future.done() and not future.cancelled():
+            self.release(future.result())
+
+
+class Catalog:
+    """Every public name, each with its model."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self._models = {model.name: model for model in models}
+        self._names = {alias: model for model in self._models.values() for alias in (model.name, *model.aliases)}
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
+
+    def resolve(self, name: str) -> Model:
+        """The model that answers to `name`, or `ModelNotFound` with the nearest names."""
+        model = self._names.get(name)
+        if model is None:
+            raise ModelNotFound(f"The model '{name[:200]}' does not exist. {self._hint(name[:200])}", param="model")
+        return model
+
+    @property
+    def names(self) -> list[str]:
+        """All names that `resolve` takes, aliases included, in the file's order."""
+        return list(self._names)
+
+    def _hint(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._names, n=3, cutoff=0.5) or sorted(self._names)[:3]
+        return f"Nearest: {', '.join(near)}. GET /v1/models lists all." if near else "No model is declared."

@@ -1,0 +1,27 @@
+import json
+
+import click
+
+from router.cli.common import file_option, load_or_exit
+from router.config import EngineSpec
+
+
+@click.command(epilog="Example: router check -c router.yaml")
+@file_option
+@click.option("--schema", is_flag=True, help="Print the file's JSON schema instead.")
+def command(option: str | None, schema: bool) -> None:
+    """Check the file: print every fault at once (exit status 2), or what would be started."""
+    if schema:
+        from router.config.reference import json_schema  # noqa: PLC0415
+
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    config = load_or_exit(option)
+    for model in config.models:
+        if isinstance(model, EngineSpec):
+            click.echo(
+                f"{model.name}: {model.kind}, {model.replicas} x {model.engine} ({' '.join(model.program.argv)})"
+            )
+        else:
+            click.echo(f"{model.name}: {model.kind}, {'https' if model.tls else 'http'}://{model.host}:{model.port}")
+    click.echo(f"{config.file}: no fault")

@@ -1,0 +1,103 @@
+"""What `router up` shows: the engines as they get ready, then how to use them."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import click
+
+from router.config import Config
+from router.fleet.rows import Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+REFRESH = 0.2
+"""Seconds between two looks."""
+
+log = logging.getLogger("router")
+
+
+class Source(Protocol):
+    """A router, as far as the screen goes."""
+
+    address: str
+
+    def rows(self) -> list[Row]: ...
+
+
+async def watch(router: Source, config: Config, screen: bool) -> None:
+    """Shows the progress until all is ready, then the greeting; without a `screen` a log line says that it is ready."""
+    with progress(screen) as show:
+        while not router.address or not show(router.rows()):
+            await anyio.sleep(REFRESH)
+    if screen:
+        click.echo(greeting(config, router.address))
+        click.echo("Ctrl-C stops everything.")
+    else:
+        log.info("ready: %s", router.address)
+
+
+@contextmanager
+def progress(screen: bool) -> Iterator[Callable[[Sequence[Row]], bool]]:
+    """A function that shows the rows and says whether all are ready."""
+    if not screen:
+        yield _all_ready
+        return
+    from rich.console import Console  # noqa: PLC0415 - only for people
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
+
+        def show(rows: Sequence[Row]) -> bool:
+            live.update(_table(rows), refresh=True)
+            return _all_ready(rows)
+
+        yield show
+
+
+def _all_ready(rows: Sequence[Row]) -> bool:
+    return all(row.state == "ready" for row in rows)
+
+
+def _table(rows: Sequence[Row]) -> "Table":
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    colours = {"ready": "green", "starting": "yellow", "failed": "red"}
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        words = row.error if row.state == "failed" else row.last_line if row.state == "starting" else row.address
+        table.add_row(
+            row.model if row.replica == 0 else f"{row.model}#{row.replica}",
+            Text(row.state, style=colours.get(row.state, "")),
+            f"{row.state_s:.1f}s",
+            Text(words or "", overflow="ellipsis", no_wrap=True, style="dim"),
+        )
+    return table
+
+
+def greeting(config: Config, address: str) -> str:
+    """The address, the models, and a line to copy."""
+    width = max(len(model.name) for model in config.models)
+    lines = [f"\nengine-router serves {address}/v1", ""]
+    for model in config.models:
+        also = f"  also as {', '.join(model.aliases)}" if model.aliases else ""
+        lines.append(f"  {model.name:<{width}}  {model.kind}{also}")
+    return "\n".join([*lines, "", _curl(config, address), ""])
+
+
+def _curl(config: Config, address: str) -> str:
+    model = next((model for model in config.models if model.kind == "chat"), config.models[0])
+    path, body = {
+        "chat": ("/v1/chat/completions", '"messages": [{"role": "user", "content": "Hello"}]'),
+        "embedding": ("/v1/embeddings", '"input": "Hello"'),
+        "rerank": ("/v1/rerank", '"query": "Hello", "documents": ["Hi", "Bye"]'),
+    }.get(model.kind, ("/v1/models", ""))
+    key = ' -H "Authorization: Bearer $KEY"' if config.keys else ""
+    if not body:
+        return f"curl {address}{path}{key}"
+    data = f'{{"model": "{model.name}", {body}}}'
+    return f"curl {address}{path}{key} -H 'Content-Type: application/json' -d '{data}'"

@@ -1,0 +1,84 @@
+"""The paths that are answered by the router itself: health, readiness, the list of models."""
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from router.catalog import Catalog, Model
+from router.errors import MethodNotAllowed, NotFound, RouterError
+
+
+class Public:
+    """Handlers over one catalogue."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/health", _health),
+                Route("/ready", self.ready),
+                Route("/v1/models", self.models),
+                Route("/v1/models/{name:path}", self.model),
+            ],
+            exception_handlers={HTTPException: _http_error, RouterError: _router_error},
+        )
+
+    async def ready(self, _request: Request) -> Response:
+        """200 once every declared model has a replica, else 503 with what is missing and why."""
+        missing = {model.name: model.outlook for model in self.catalog if not model.ready}
+        body = {"status": "starting" if missing else "ready", "missing": missing}
+        return JSONResponse(
+            body, status_code=503 if missing else 200, headers={"retry-after": "2"} if missing else None
+        )
+
+    async def models(self, _request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._entry(name) for name in self.catalog.names]})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self.catalog.resolve(name)
+        return JSONResponse(self._entry(name))
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return describe(self.catalog.resolve(name), name)
+
+
+def describe(model: Model, name: str) -> dict[str, Any]:
+    """A model in OpenAI's shape, its kind, and whether it can serve now; `root` is the name that an alias leads to."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.engine,
+        "root": model.name,
+        "kind": model.kind,
+        "ready": model.ready,
+    }
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+def _render(error: RouterError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error.headers()}
+    return Response(error.envelope(), status_code=error.status, headers=headers)
+
+
+async def _router_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RouterError)  # noqa: S101 - registered for it alone
+    return _render(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405, in OpenAI's envelope."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    if error.status_code == 405:
+        return _render(MethodNotAllowed(f"{request.url.path} does not take {request.method}"))
+    return _render(NotFound(f"no such path: {request.method} {request.url.path}; see the README for the paths served"))

@@ -1,0 +1,98 @@
+"""Every error the router answers with, rendered once as OpenAI's envelope.
+
+RouterError                    status  type                     code
+├── InvalidRequest             400     invalid_request_error    invalid_json, missing_model, …
+│   ├── TooLarge               413     invalid_request_error    body_too_large
+│   └── UnsupportedMedia       415     invalid_request_error    unsupported_media_type
+├── Unauthenticated            401     authentication_error     invalid_api_key
+├── NotFound                   404     invalid_request_error    not_found
+│   └── ModelNotFound          404     invalid_request_error    model_not_found
+├── MethodNotAllowed           405     invalid_request_error    method_not_allowed
+├── NotSupported               501     invalid_request_error    not_supported_by_model
+├── Unavailable                503     service_unavailable      model_not_ready, queue_full, shutting_down
+└── UpstreamError              502     upstream_error           engine_failed
+    └── UpstreamTimeout        504     upstream_error           engine_timeout
+"""
+
+import msgspec
+
+
+class RouterError(Exception):
+    """An answer the router itself gives. `message` tells the client what is wrong and what to do about it."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.param = param
+        self.retry_after = retry_after
+        """Seconds, sent as `Retry-After`."""
+
+    def envelope(self) -> bytes:
+        """The JSON body: OpenAI's `error` object, and `detail` for the clients that read only that."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": error, "detail": self.message})
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of a whole answer with `envelope()` as its body."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.envelope()))]
+        if self.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after))
+        return headers
+
+    def event(self) -> bytes:
+        """The same as the last event of a stream that had begun."""
+        return b"data: " + self.envelope() + b"\n\n"
+
+
+class InvalidRequest(RouterError):
+    status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
+class TooLarge(InvalidRequest):
+    status, code = 413, "body_too_large"
+
+
+class UnsupportedMedia(InvalidRequest):
+    status, code = 415, "unsupported_media_type"
+
+
+class Unauthenticated(RouterError):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]
+
+
+class NotFound(RouterError):
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RouterError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class NotSupported(RouterError):
+    status, type, code = 501, "invalid_request_error", "not_supported_by_model"
+
+
+class Unavailable(RouterError):
+    status, type, code = 503, "service_unavailable", "model_not_ready"
+
+
+class UpstreamError(RouterError):
+    status, type, code = 502, "upstream_error", "engine_failed"
+
+
+class UpstreamTimeout(UpstreamError):
+    status, code = 504, "engine_timeout"

@@ -1,0 +1,85 @@
+"""All engines of one router."""
+
+import time
+from collections.abc import Sequence
+
+import anyio
+
+from router.catalog import Catalog
+from router.config import Config, EngineSpec
+from router.events import Events
+from router.fleet.engine import Engine, Surroundings
+from router.fleet.gpus import Gpu, place
+from router.fleet.ports import Ports
+from router.fleet.probe import Prober
+from router.fleet.rows import Row
+from router.fleet.runtime import Runtime
+from router.fleet.states import State
+
+
+class Fleet:
+    """Starts, keeps and ends the engines of `config`, and tells the catalogue which replicas are ready."""
+
+    def __init__(self, config: Config, catalog: Catalog, runtime: Runtime, gpus: Sequence[Gpu], events: Events) -> None:
+        specs = [spec for spec in config.models if isinstance(spec, EngineSpec)]
+        placed = place(specs, gpus)
+        self._prober = Prober()
+        self._runtime = runtime
+        self._events = events
+        around = Surroundings(runtime, self._prober, Ports(), self._changed)
+        self.engines = [
+            Engine(spec, replica, placed[spec.name, replica], catalog.resolve(spec.name), around)
+            for spec in specs
+            for replica in range(spec.replicas)
+        ]
+
+    async def run(self) -> None:
+        """Until `stop`, and then until no process of any engine is left."""
+        grace = max((engine.spec.stop_grace for engine in self.engines), default=0.0)
+        await self._runtime.clear(grace)
+        async with anyio.create_task_group() as group:
+            for engine in self.engines:
+                group.start_soon(engine.run)
+        await self._prober.close()
+        await self._runtime.clear(grace)
+
+    def stop(self) -> None:
+        for engine in self.engines:
+            engine.stop()
+
+    def kill(self) -> None:
+        """After `stop`: nothing is waited for any more."""
+        for engine in self.engines:
+            engine.kill()
+
+    def rows(self) -> list[Row]:
+        return [_row(engine) for engine in self.engines]
+
+    def _changed(self, engine: Engine, detail: str) -> None:
+        engine.model.outlook = _outlook(engine, detail)
+        self._events.emit(engine.spec.name, engine.replica, engine.state, detail)
+
+
+def _outlook(engine: Engine, detail: str) -> str:
+    return (
+        f"its engine {detail}; it is started again" if engine.state is State.FAILED else f"its engine is {engine.state}"
+    )
+
+
+def _row(engine: Engine) -> Row:
+    age = time.monotonic() - engine.since
+    return Row(
+        model=engine.spec.name,
+        replica=engine.replica,
+        engine=engine.spec.engine,
+        state=engine.state,
+        pid=engine.pid,
+        address=None if engine.port is None else f"127.0.0.1:{engine.port}",
+        gpus=None if engine.gpus is None else list(engine.gpus),
+        uptime_s=round(age, 1) if engine.state is State.READY else None,
+        restarts=engine.restarts,
+        in_flight=0 if engine.target is None else engine.target.in_flight,
+        error=engine.error,
+        state_s=round(age, 1),
+        last_line=engine.last_line,
+    )

@@ -1,0 +1,66 @@
+"""Where an engine runs: the seam between the fleet and a machine. `local.py` is this machine."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a replica's engine. `env` is complete. `grace`: how long in seconds it may take to end."""
+
+    model: str
+    replica: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    grace: float
+
+
+class StartFailed(Exception):
+    """The engine's process could not be started."""
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How an engine ended: its exit status (negative: the signal; None: unknown), its last words, and the pids of
+    whatever could not be ended."""
+
+    status: int | None
+    tail: str = ""
+    left: tuple[int, ...] = ()
+
+    def describe(self) -> str:
+        """One line: how it ended, and the last line it wrote."""
+        how = "ended" if self.status is None else f"exited with status {self.status}"
+        if self.status is not None and self.status < 0:
+            how = f"was killed by signal {-self.status}"
+        lines = [line.strip() for line in self.tail.splitlines() if line.strip()]
+        return f"{how}: {lines[-1][:300]}" if lines else how
+
+
+class Run(Protocol):
+    """A started engine. `pid` is its first process."""
+
+    pid: int
+
+    async def look(self) -> tuple[list[int], str]:
+        """The pids of all its processes, and the last line of its output."""
+
+    async def ended(self) -> Exit:
+        """Returns once the engine has exited by itself and everything it forked is gone. It must be awaited all the
+        time: it is what keeps the engine alive."""
+
+    async def stop(self, grace: float) -> Exit:
+        """Ends the engine and everything it forked: SIGTERM, `grace` seconds, SIGKILL. Not beside `ended`."""
+
+    async def kill(self) -> None:
+        """Cuts the grace of a `stop` that is under way."""
+
+
+class Runtime(Protocol):
+    """Starts engines somewhere."""
+
+    async def start(self, start: Start) -> Run:
+        """Raises StartFailed."""
+
+    async def clear(self, grace: float) -> list[int]:
+        """Ends what earlier routers left behind; the pids that it had to end."""
