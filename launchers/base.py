@@ -3,7 +3,7 @@
 A launcher is a frozen value with four parts, all pure:
 
 - `Options`, a `msgspec.Struct` whose field descriptions are the documentation of `options:` in the YAML file;
-- `find(places)`, which looks for the engine's program on disk;
+- `find(places, options)`, which looks for the engine's program on disk;
 - `command(launch)`, which turns one `Launch` into one `Command`;
 - `recipes`, how `router install` makes an environment for it.
 
@@ -19,7 +19,7 @@ import msgspec
 Kind = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     """A launcher cannot do what one model's configuration asks.
 
     `field` is the path below the model (`options.form`, `model`), `problem` says what is wrong, `remedy` what to do.
@@ -105,7 +105,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """How `router install` makes an engine's environment: an environment filled from a lock in `launchers/locks/`.
+    """How `router install` makes an engine's virtual environment, filled from a lock in `launchers/locks/`.
 
     `lock` holds exact pins of everything, installed with `--no-deps`. `check` is a path in the environment (a glob)
     that exists when all went well. `build` names what has to be compiled (the user is told that it takes minutes).

@@ -100,6 +100,8 @@ def _run(argv: list[str], env: Mapping[str, str], target: Path, follow: Callable
     log = target / "install.log"
     tail: deque[str] = deque(maxlen=8)
     whole = {**environ, **env, "PYTHONUNBUFFERED": "1"}
+    if (own := environ.get("CMAKE_ARGS")) and "CMAKE_ARGS" in env:
+        whole["CMAKE_ARGS"] = f"{env['CMAKE_ARGS']} {own}"  # of two settings cmake takes the last: the user's
     with (
         log.open("a") as copy,
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=whole) as process,

@@ -7,7 +7,8 @@ from launching import KEY, command
 
 from launchers import LAUNCHERS
 from launchers.base import Probe, Program, Refusal
-from launchers.kinds import KIND_PATHS
+from launchers.kinds import KIND_PATHS, PUBLIC_PATHS
+from router.proxy.paths import PATHS
 
 
 def run(options: dict[str, Any], **changes: Any) -> Any:
@@ -89,3 +90,7 @@ def test_a_program_that_is_nowhere_is_not_found(tmp_path: Path) -> None:
 def test_faulty_options_do_not_convert(options: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(options, LAUNCHERS["command"].Options)
+
+
+def test_the_public_paths_are_the_routers() -> None:
+    assert set(PATHS) == PUBLIC_PATHS
