@@ -10,7 +10,10 @@ from launchers.base import KeepAlive, Program, Refusal, Source
 SERVER = Program(("llama-server",), "server")
 WRAPPER = Program(("python", "wrapper"), "xllamacpp")
 PYTHON = Program(("python", "-m", "llama_cpp.server"), "python")
-OWN = ("--model", "/models/m.gguf", "--alias", "m", "--host", "127.0.0.1", "--port", "9001", "--metrics", "--no-webui")
+OWN = (
+    *("--model", "/models/m.gguf", "--alias", "m", "--host", "127.0.0.1", "--port", "9001", "--metrics", "--no-webui"),
+    *("--threads-http", "80"),
+)
 BINDING = (
     *("--model", "/models/m.gguf", "--model_alias", "m", "--host", "127.0.0.1", "--port", "9001"),
     *("--interrupt_requests", "False"),
@@ -56,6 +59,14 @@ def test_a_bare_model_gives_only_what_the_router_needs(program: Program) -> None
     assert bare.keep_alive == KeepAlive(idle=4, requests=100)
     assert bare.readiness.path == "/health"
     assert bare.body_limit == 104857600
+    assert bare.concurrency == 64
+
+
+@pytest.mark.parametrize("program", [SERVER, WRAPPER])
+def test_there_is_a_thread_for_each_request_and_some_for_probes(program: Program) -> None:
+    many = made(program, {"slots": 100})
+    assert many.concurrency == 200
+    assert has(many.argv, "--threads-http", "216")
 
 
 def test_a_bare_model_in_the_python_form() -> None:

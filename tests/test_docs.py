@@ -1,0 +1,67 @@
+"""The documents, held against the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from launchers import LAUNCHERS
+from router import errors
+from router.cli import COMMANDS
+from router.proxy.paths import OPEN, PATHS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_has_each_command(name: str) -> None:
+    assert f"| `router {name}" in README
+
+
+@pytest.mark.parametrize("path", [*PATHS, *OPEN])
+def test_the_readme_has_each_path(path: str) -> None:
+    assert f"`{path}`" in README
+
+
+def test_the_readme_names_no_path_that_is_not_served() -> None:
+    table = README.partition("## What is served")[2].partition("\n\n##")[0]
+    own = {"/v1/models", "/v1/models/{id}", *OPEN}
+    assert set(re.findall(r"`(/[\w/{}]+)`", table)) == {*PATHS, *own}
+
+
+def codes() -> set[str]:
+    """Every `code` that an error of the router can carry: its class's own, and those given where it is raised."""
+    found = {value.code for value in vars(errors).values() if hasattr(value, "code") and hasattr(value, "status")}
+    for file in (ROOT / "router").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
+                found.add(node.value.value)
+    return {str(code) for code in found if code}
+
+
+@pytest.mark.parametrize("code", sorted(codes()))
+def test_the_readme_has_each_error_code(code: str) -> None:
+    assert f"`{code}`" in README
+
+
+@pytest.mark.parametrize("engine", [name for name, launcher in LAUNCHERS.items() if launcher.recipes])
+def test_the_readme_says_how_each_engine_is_installed(engine: str) -> None:
+    assert f"| `{engine}" in README
+    for recipe in LAUNCHERS[engine].recipes:
+        assert recipe in ("cpu", "gpu", engine, "xllamacpp") or f"--form {recipe}`" in README
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text())
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+def test_files_that_the_documents_name_exist() -> None:
+    for document in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
+        for name in re.findall(r"`((?:router|launchers|tests|proxy|fleet|console|config)/[\w/.]+\.(?:py|yaml))`",
+                               (ROOT / document).read_text()):  # fmt: skip
+            assert (ROOT / name).exists() or (ROOT / "router" / name).exists(), f"{document} names {name}"
