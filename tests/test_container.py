@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from router.config.convert import convert
-from router.config.document import parse
+from router.config.reading import parse
 from router.config.schema import RouterFile
 from router.config.values import parse_duration
 

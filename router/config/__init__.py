@@ -1,7 +1,18 @@
 """The file in, a `Config` out, or every fault at once."""
 
+from router.config.faults import ConfigError, Fault
 from router.config.load import find_file, load, state_dir
-from router.config.resolve import Config, EngineSpec, KeySpec, RemoteSpec
-from router.config.values import ConfigError, Fault
+from router.config.specs import Config, EngineSpec, KeySpec, RemoteSpec, launch
 
-__all__ = ["Config", "ConfigError", "EngineSpec", "Fault", "KeySpec", "RemoteSpec", "find_file", "load", "state_dir"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "EngineSpec",
+    "Fault",
+    "KeySpec",
+    "RemoteSpec",
+    "find_file",
+    "launch",
+    "load",
+    "state_dir",
+]

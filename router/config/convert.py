@@ -1,76 +1,205 @@
-"""Plain data into typed values, field by field, so that every fault is found and not only the first."""
+"""Plain data into typed values, part by part, so that every fault is found and not only the first."""
 
 import difflib
-import re
-from collections.abc import Collection
-from typing import Annotated, Any, get_args, get_origin
+import math
+from collections.abc import Collection, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from router.config.document import Document, Path
-from router.config.values import decode
+from router.config.document import ABSENT, Document
+from router.config.faults import Where
+from router.config.values import HIDDEN, PARSERS, Unfit, decode
 
-ABSENT: Any = object()
-"""What a value that could not be converted becomes; its fault is already in the document."""
+_SEE = "see configs/reference.yaml, or `router check --schema`"
 
 
-def convert(document: Document, value: Any, kind: Any, path: Path) -> Any:
+def convert(document: Document, value: Any, kind: Any, where: Where) -> Any:
     """`value` as `kind`, or ABSENT. Structs, mappings and lists are entered, so that each part has its own fault."""
-    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
-        return _struct(document, value, plain, path)
-    origin, parts = get_origin(plain), get_args(plain)
-    if origin is dict and isinstance(value, dict):
-        pairs = [(key, convert(document, part, parts[1], (*path, key))) for key, part in value.items()]
-        return ABSENT if any(part is ABSENT for _, part in pairs) else dict(pairs)
-    if origin in (list, tuple) and isinstance(value, list):
-        items = [convert(document, part, parts[0], (*path, index)) for index, part in enumerate(value)]
-        return ABSENT if any(item is ABSENT for item in items) else origin(items)
-    try:
-        return msgspec.convert(value, kind, dec_hook=decode)
-    except msgspec.ValidationError as error:
-        document.fault(path, *_explain(error))
-        return ABSENT
+    if value is ABSENT or kind is Any:
+        return value
+    members = list(alternatives(kind))
+    if isinstance(value, dict):
+        return _mapping(document, value, kind, members, where)
+    if isinstance(value, list):
+        return _list(document, value, kind, members, where)
+    parser = next((member for member in members if member in PARSERS), None)
+    if parser is not None and not (value is None and type(None) in members):
+        return _parsed(document, value, parser, where)
+    return _scalar(document, _as_text(document, value, members, where), kind, members, where)
 
 
-def _struct(document: Document, value: Any, kind: type[msgspec.Struct], path: Path) -> Any:
+def parts(
+    document: Document, value: Any, kind: type[msgspec.Struct], where: Where, elsewhere: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What a mapping says, field by field: ABSENT for what is wrong, nothing for what it leaves to the default (a key
+    without a value does too). `elsewhere` has remedies for keys that belong in another place."""
     if value is None:
         value = {}
     if not isinstance(value, dict):
-        document.fault(path, f"expected a mapping, got {_name(value)}", "write `key: value` lines below it")
-        return ABSENT
+        if value is not ABSENT:
+            document.fault(where, f"expected a mapping, got {_got(value)}", "write `key: value` lines below it")
+        return dict.fromkeys((field.name for field in msgspec.structs.fields(kind)), ABSENT)
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    unknown(document, value, known, path)
-    parts = {}
-    whole = True
+    _report_unknown(document, value, known, where, elsewhere or {})
+    found = {}
     for name, field in known.items():
-        if name in value:
-            part = convert(document, value[name], field.type, (*path, name))
-            whole = whole and part is not ABSENT
-            parts[field.name] = part
+        if value.get(name) is not None:
+            found[field.name] = convert(document, value[name], field.type, (*where, name))
         elif field.required:
-            document.fault(path, f"`{name}` is missing", f"add `{name}:`")
-            whole = False
-    return kind(**parts) if whole else ABSENT
+            document.fault(where, f"`{name}` is missing", f"add `{name}:`")
+            found[field.name] = ABSENT
+    return found
 
 
-def unknown(document: Document, value: dict[str, Any], known: Collection[str], path: Path) -> None:
-    """A fault for each key of `value` that nobody reads."""
+def alternatives(kind: Any) -> Iterator[Any]:
+    """The types that a field may have, without unions and annotations around them."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        yield from alternatives(get_args(kind)[0])
+    elif origin in (Union, UnionType):
+        for part in get_args(kind):
+            yield from alternatives(part)
+    else:
+        yield kind
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """The remedy for a word that is none of `known`."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"one of: {', '.join(known)}"
+
+
+def _mapping(document: Document, value: dict[str, Any], kind: Any, members: list[Any], where: Where) -> Any:
+    for member in members:
+        if _is_struct(member):
+            found = parts(document, value, member, where)
+            return ABSENT if any(part is ABSENT for part in found.values()) else member(**found)
+        if get_origin(member) is dict:
+            kinds = get_args(member)[1]
+            found = {key: convert(document, part, kinds, (*where, key)) for key, part in value.items()}
+            return _checked(document, found, found.values(), kind, where)
+    return _mismatch(document, value, members, where)
+
+
+def _list(document: Document, value: list[Any], kind: Any, members: list[Any], where: Where) -> Any:
+    for member in members:
+        if get_origin(member) is list:
+            kinds = get_args(member)[0]
+            found = [convert(document, part, kinds, (*where, index)) for index, part in enumerate(value)]
+            return _checked(document, found, found, kind, where)
+    return _mismatch(document, value, members, where)
+
+
+def _checked(document: Document, whole: Any, found: Collection[Any], kind: Any, where: Where) -> Any:
+    """A list or mapping whose parts are fine, against the bounds of the whole."""
+    if any(part is ABSENT for part in found):
+        return ABSENT
+    try:
+        return msgspec.convert(whole, kind, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        document.fault(where, *_bound(document, whole, str(error)))
+        return ABSENT
+
+
+def _parsed(document: Document, value: Any, kind: Any, where: Where) -> Any:
+    hidden = kind in HIDDEN
+    if hidden:
+        value = document.texts.get(where, value) if not isinstance(value, bool) or where in document.filled else value
+    try:
+        return PARSERS[kind](value)
+    except Unfit as unfit:
+        subject = "this" if hidden else document.show(value)
+        document.fault(where, f"{subject} is {unfit.problem}", unfit.remedy)
+        return ABSENT
+
+
+def _as_text(document: Document, value: Any, members: list[Any], where: Where) -> Any:
+    """A number where only text can be is meant as text, as it is written; so is whatever a variable holds."""
+    if str not in members or isinstance(value, str) or where not in document.texts:
+        return value
+    if where in document.filled and not {bool, int, float}.intersection(members):
+        return document.texts[where]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return document.texts[where] if is_number and not {int, float}.intersection(members) else value
+
+
+def _scalar(document: Document, value: Any, kind: Any, members: list[Any], where: Where) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        document.fault(where, f"{document.show(value)} is not a number to work with", "write a finite number")
+        return ABSENT
+    if float in members and isinstance(value, int) and abs(value) > 2**53:
+        document.fault(where, "the number is too large", "write a smaller one")
+        return ABSENT
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        choices = _choices(members)
+        if isinstance(value, str) and choices and str not in members:
+            document.fault(where, f"{document.show(value)} is not known here", nearest(value, choices))
+            return ABSENT
+        if ", got `" in str(error):
+            return _mismatch(document, value, members, where)
+        document.fault(where, *_bound(document, value, str(error)))
+        return ABSENT
+
+
+def _mismatch(document: Document, value: Any, members: list[Any], where: Where) -> Any:
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    wanted = [names[member] for member in members if member in names]
+    wanted += [f"one of {', '.join(_choices(members))}"] if _choices(members) else []
+    is_list = any(get_origin(member) is list for member in members)
+    is_mapping = any(_is_struct(member) or get_origin(member) is dict for member in members)
+    wanted += ["a list"] if is_list else []
+    wanted += ["a mapping"] if is_mapping else []
+    remedy = _SEE
+    if isinstance(value, bool) and str in members:
+        remedy = f'put it in quotes if it is text: "{document.texts.get(where, str(value).lower())}"'
+    elif value is None and str in members:
+        remedy = 'write a value, or "" for empty text'
+    elif isinstance(value, str) and {int, float}.intersection(members):
+        remedy = "write the number, without quotes"
+    elif isinstance(value, str) and bool in members:
+        remedy = "write true or false, without quotes"
+    elif is_list and not isinstance(value, dict | list):
+        remedy = "put it in brackets: [ … ]"
+    elif is_mapping:
+        remedy = "write `key: value` lines below it"
+    document.fault(where, f"expected {' or '.join(wanted)}, got {_got(value)}", remedy)
+    return ABSENT
+
+
+def _bound(document: Document, value: Any, message: str) -> tuple[str, str]:
+    """msgspec's "Expected `int` >= 1" as problem and remedy."""
+    bound = message.rpartition("`")[2].strip() if "`" in message else ""
+    if "length >= 1" in message:
+        return ("an empty list" if isinstance(value, list) else "empty"), "write a value, or remove the line"
+    if "regex" in message:
+        return f"{document.show(value)} is not written as it must be", f"it has to match {message.rpartition(' ')[2]}"
+    return f"{document.show(value)} is out of bounds", f"write a number {bound}" if bound else _SEE
+
+
+def _report_unknown(
+    document: Document, value: dict[str, Any], known: Collection[str], where: Where, elsewhere: Mapping[str, str]
+) -> None:
     for key in value:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            remedy = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
-            document.fault((*path, key), "unknown key", remedy)
+            document.fault((*where, key), "unknown key", elsewhere.get(key) or nearest(key, known))
 
 
-def _explain(error: msgspec.ValidationError) -> tuple[str, str]:
-    text = re.sub(r" - at `\$.*", "", str(error)).replace("`", "")
-    problem, _, remedy = text.partition("; ")
-    remedy = remedy or "see configs/reference.yaml, or `router check --schema`"
-    return problem[0].lower() + problem[1:], remedy
+def _choices(members: list[Any]) -> list[str]:
+    return [str(choice) for member in members if get_origin(member) is Literal for choice in get_args(member)]
 
 
-def _name(value: Any) -> str:
-    return {"str": "text", "list": "a list", "int": "a number", "bool": "true/false"}.get(
-        type(value).__name__, "a value"
-    )
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _got(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    names: dict[type, str] = {str: "text", list: "a list", dict: "a mapping"}
+    return names.get(type(value), "a number")

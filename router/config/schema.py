@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from launchers.base import Kind
-from router.config.values import Duration, Secret, Size
+from router.config.values import Digest, Duration, Secret, Size, Timeout
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 def _text(description: str, *examples: Any) -> msgspec.Meta:
@@ -17,51 +19,65 @@ class Shared(msgspec.Struct, kw_only=True, frozen=True):
     """What a model may say for itself and `defaults` for all of them."""
 
     gpus: Annotated[
-        int | str | list[int | str] | None,
+        int | Text | list[int | Text] | None,
         _text(
             "The GPUs of each replica: a number (that many, chosen for you), a list of NVML indices or UUIDs, `auto` "
             "(one, chosen for you) or `none` (CPU only). Without it the engine sees what the router sees.",
             [0, 1],
             "auto",
+            2,
         ),
     ] = None
     env: Annotated[
-        dict[str, str], _text("Environment of the engine, over the inherited one.", {"HF_HUB_OFFLINE": "1"})
+        dict[str, str],
+        _text(
+            "Environment of the engine, over the inherited one. A model's adds to that of `defaults`.",
+            {"HF_HUB_OFFLINE": 1},
+        ),
     ] = {}
     environment: Annotated[
-        str | None,
-        _text("The virtual environment, interpreter or program that holds the engine.", "~/venvs/vllm"),
+        Text | None,
+        _text(
+            "The virtual environment, interpreter or program that holds the engine. Without it: what `router install` "
+            "made, then the router's own environment, then PATH.",
+            "~/venvs/vllm",
+        ),
     ] = None
-    start_timeout: Annotated[Duration, _text("How long an engine may take until it is ready.", "10m")] = Duration(600)
+    start_timeout: Annotated[Timeout, _text("How long an engine may take until it is ready.", "10m")] = Timeout(600)
     stop_grace: Annotated[
         Duration, _text("How long an engine may take to end after SIGTERM before all of it is killed.", "30s")
     ] = Duration(30)
     queue_timeout: Annotated[
-        Duration, _text("How long a request waits for a replica before it is answered with 503.", "1m")
+        Duration,
+        _text("How long a request waits for a replica before it is answered with 503; 0: it does not wait.", "1m"),
     ] = Duration(60)
     queue_size: Annotated[int, msgspec.Meta(ge=0), _text("How many requests may wait for a replica at once.", 1024)] = (
         1024
     )
-    connect_timeout: Annotated[Duration, _text("How long a connection to the engine may take to open.", "5s")] = (
-        Duration(5)
+    connect_timeout: Annotated[Timeout, _text("How long a connection to the engine may take to open.", "5s")] = Timeout(
+        5
     )
     response_timeout: Annotated[
-        Duration,
+        Timeout,
         _text(
             "How long the engine may take to begin its answer; an answer that is not streamed begins when done.", "10m"
         ),
-    ] = Duration(600)
+    ] = Timeout(600)
     stall_timeout: Annotated[
-        Duration, _text("How long an answer that has begun may stand still before it is given up.", "5m")
-    ] = Duration(300)
+        Timeout, _text("How long an answer that has begun may stand still before it is given up.", "5m")
+    ] = Timeout(300)
+
+    def __repr__(self) -> str:
+        """Without the values: `env` and `args` may hold secrets."""
+        return f"{type(self).__name__}(…)"
 
 
 class ModelEntry(Shared, kw_only=True, frozen=True):
     """One model: started here (`engine` and `model`), or a server elsewhere (`url`)."""
 
-    engine: Annotated[str | None, _text("The launcher that starts it.", "vllm")] = None
+    engine: Annotated[Text | None, _text("The launcher that starts it.", "vllm")] = None
     model: Annotated[
-        str | None,
+        Text | None,
         _text(
             "A Hugging Face id, `modelscope://id`, or a folder or file (relative to this file).",
             "Qwen/Qwen3-8B",
@@ -69,35 +85,41 @@ class ModelEntry(Shared, kw_only=True, frozen=True):
         ),
     ] = None
     url: Annotated[
-        str | None,
+        Text | None,
         _text(
             "The base address of an OpenAI-compatible server elsewhere, up to and with `/v1`.",
             "https://api.example.com/v1",
         ),
     ] = None
     api_key: Annotated[Secret | None, _text("The key of that server.", "${UPSTREAM_KEY}")] = None
-    api_key_file: Annotated[str | None, _text("A file that holds the key of that server.", "/run/secrets/key")] = None
+    api_key_file: Annotated[Text | None, _text("A file that holds the key of that server.", "/run/secrets/key")] = None
     upstream_model: Annotated[
-        str | None, _text("What that server calls the model; the public name if it says nothing.", "gpt-4.1")
+        Text | None, _text("What that server calls the model; the public name if it says nothing.", "gpt-4.1")
     ] = None
     kind: Annotated[Kind | None, _text("What it is; the launcher's default if it says nothing.", "embedding")] = None
-    aliases: Annotated[list[str], _text("More names that lead to it.", ["gpt-4o-mini"])] = []
+    aliases: Annotated[list[Text], _text("More names that lead to it.", ["gpt-4o-mini"])] = []
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64), _text("How many engines share its requests.", 1)] = 1
     options: Annotated[dict[str, Any], _text("What the launcher offers, see the options of each engine below.")] = {}
     args: Annotated[
-        list[str], _text("Flags handed to the engine as they are, after all others.", ["--max-num-seqs", "64"])
+        list[str],
+        _text("Flags handed to the engine as they are, after all others.", ["--swap-space", 8]),
     ] = []
 
 
 class KeyEntry(msgspec.Struct, kw_only=True, frozen=True):
     """One client's key: as a hash, or from the environment."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1), _text("Who holds it.", "dify")]
+    name: Annotated[Text, _text("Who holds it.", "dify")]
     hash: Annotated[
-        Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")] | None,
-        _text('`sha256:` and the key\'s SHA-256 in hex (`printf %s "$KEY" | sha256sum`).', "sha256:9f86d0…"),
+        Digest | None,
+        _text(
+            '`sha256:` and the key\'s SHA-256 in hex (`printf %s "$KEY" | sha256sum`).',
+            "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
+        ),
     ] = None
-    key: Annotated[Secret | None, _text("The key itself, from the environment.", "${DIFY_KEY}")] = None
+    key: Annotated[
+        Secret | None, _text("The key itself, 8 characters or more, from the environment.", "${DIFY_KEY}")
+    ] = None
 
 
 class LogEntry(msgspec.Struct, kw_only=True, frozen=True):
@@ -112,7 +134,12 @@ class RouterFile(msgspec.Struct, kw_only=True, frozen=True):
 
     models: Annotated[dict[str, ModelEntry], _text("The models by their public name.")]
     listen: Annotated[
-        str, _text("Address and port. Beyond loopback it needs `keys`, or `auth: none`.", "127.0.0.1:8000")
+        Text,
+        _text(
+            "Address and port; port 0 takes a free one. Beyond loopback it needs `keys`, or `auth: none`.",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+        ),
     ] = "127.0.0.1:8000"
     auth: Annotated[
         Literal["keys", "none"],
@@ -121,15 +148,15 @@ class RouterFile(msgspec.Struct, kw_only=True, frozen=True):
     keys: Annotated[list[KeyEntry], _text("Who may ask; without any, everybody who reaches the address.")] = []
     defaults: Annotated[Shared, _text("What holds for every model that does not say otherwise.")] = Shared()
     state_dir: Annotated[
-        str, _text("Where sockets, locks and logs are kept; one running router each.", "~/.local/state/engine-router")
+        Text, _text("Where sockets, locks and logs are kept; one running router each.", "~/.local/state/engine-router")
     ] = "~/.local/state/engine-router"
     engines_dir: Annotated[
-        str, _text("Where `router install` keeps the engines' environments.", "~/.local/share/engine-router/engines")
+        Text, _text("Where `router install` keeps the engines' environments.", "~/.local/share/engine-router/engines")
     ] = "~/.local/share/engine-router/engines"
     max_body: Annotated[Size, _text("A larger request body is refused.", "64MiB")] = Size(64 * 2**20)
     body_timeout: Annotated[
-        Duration, _text("How long a client may pause in the middle of sending its request.", "1m")
-    ] = Duration(60)
+        Timeout, _text("How long a client may pause in the middle of sending its request.", "1m")
+    ] = Timeout(60)
     drain_timeout: Annotated[
         Duration, _text("How long requests in flight may go on after Ctrl-C or `router down`.", "5s")
     ] = Duration(5)

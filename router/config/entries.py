@@ -1,0 +1,61 @@
+"""A model's entry over what `defaults` says, with the place that each value has in the file."""
+
+from typing import Any
+
+import msgspec
+
+from router.config.convert import parts
+from router.config.document import ABSENT, Document
+from router.config.faults import Where
+from router.config.schema import ModelEntry, Shared
+from router.config.specs import Limits
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One model. `values` are whole: what is in `bad` could not be read, and has the schema's default."""
+
+    name: str
+    values: ModelEntry
+    own: frozenset[str]
+    bad: frozenset[str]
+
+    @property
+    def where(self) -> Where:
+        return ("models", self.name)
+
+    def place(self, field: str) -> Where:
+        """Where a shared field stands: in the model, else in `defaults`."""
+        return (*self.where, field) if field in self.own else ("defaults", field)
+
+    def limits(self) -> Limits:
+        return Limits(**{field: getattr(self.values, field) for field in Limits.__struct_fields__})
+
+
+def read_defaults(document: Document, value: Any) -> dict[str, Any]:
+    """What `defaults:` says, field by field; ABSENT where it is wrong."""
+    remedy = "write it below each model it holds for"
+    elsewhere = {field: remedy for field in ModelEntry.__struct_fields__ if field not in Shared.__struct_fields__}
+    written = parts(document, value, Shared, ("defaults",), elsewhere)
+    check_env(document, value, ("defaults",))
+    return written
+
+
+def read_entry(document: Document, name: str, value: Any, defaults: dict[str, Any], elsewhere: dict[str, str]) -> Entry:
+    """`elsewhere`: remedies for keys that are options of the model's engine."""
+    own = parts(document, value, ModelEntry, ("models", name), elsewhere)
+    check_env(document, value, ("models", name))
+    merged = {**defaults, **own}
+    shared, env = defaults.get("env"), own.get("env")
+    if isinstance(shared, dict) and isinstance(env, dict):
+        merged["env"] = {**shared, **env}
+    bad = frozenset(field for field, part in merged.items() if part is ABSENT)
+    values = ModelEntry(**{field: part for field, part in merged.items() if part is not ABSENT})
+    return Entry(name, values, frozenset(own), bad)
+
+
+def check_env(document: Document, value: Any, where: Where) -> None:
+    """The names below `env` that no environment can hold."""
+    env = value.get("env") if isinstance(value, dict) else None
+    for name in env if isinstance(env, dict) else ():
+        if not name or "=" in name:
+            document.fault((*where, "env", name), "no name of a variable", "write `NAME: value`, without `=`")

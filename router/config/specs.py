@@ -1,0 +1,108 @@
+"""What the rest of the router works with: the file resolved. Names looked up, paths absolute, times in seconds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from launchers.base import Kind, Launch, Program, Source
+from router.config.values import Secret
+
+
+class GpuRequest(msgspec.Struct, frozen=True):
+    """`inherit`: nothing is set; `none`; `count` of them, placed by the fleet; or these `ids` (indices, UUIDs)."""
+
+    mode: Literal["inherit", "none", "count", "ids"] = "inherit"
+    count: int = 0
+    ids: tuple[str, ...] = ()
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's times in seconds, and the length of its queue."""
+
+    queue_timeout: float
+    queue_size: int
+    connect_timeout: float
+    response_timeout: float
+    stall_timeout: float
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A model whose engines are started here."""
+
+    name: str
+    kind: Kind
+    aliases: tuple[str, ...]
+    limits: Limits
+    engine: str
+    program: Program
+    source: Source
+    options: Any
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    replicas: int
+    gpus: GpuRequest
+    paths: frozenset[str]
+    start_timeout: float
+    stop_grace: float
+
+    def __repr__(self) -> str:
+        """Without the values: `env`, `args` and `options` may hold secrets."""
+        return f"EngineSpec({self.name}, {self.replicas} x {self.engine})"
+
+
+class RemoteSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a server elsewhere serves. `prefix` stands in place of the public paths' `/v1`."""
+
+    name: str
+    kind: Kind
+    aliases: tuple[str, ...]
+    limits: Limits
+    host: str
+    port: int
+    tls: bool
+    prefix: str
+    key: Secret | None
+    upstream_model: str
+
+
+class KeySpec(msgspec.Struct, frozen=True):
+    """A client's key as its SHA-256."""
+
+    name: str
+    digest: bytes
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file, checked."""
+
+    file: Path
+    models: tuple[EngineSpec | RemoteSpec, ...]
+    host: str
+    port: int
+    keys: tuple[KeySpec, ...]
+    state_dir: Path
+    engines_dir: Path
+    max_body: int
+    body_timeout: float
+    drain_timeout: float
+    orphan_grace: float
+    log_max_size: int
+    log_keep: int
+
+
+def launch(spec: EngineSpec, *, port: int, key: str, gpus: tuple[str, ...] | None) -> Launch:
+    """What the launcher is told about one replica of `spec`."""
+    return Launch(
+        name=spec.name,
+        kind=spec.kind,
+        source=spec.source,
+        options=spec.options,
+        args=spec.args,
+        env=spec.env,
+        port=port,
+        key=key,
+        gpus=gpus,
+        program=spec.program,
+    )

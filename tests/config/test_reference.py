@@ -1,0 +1,137 @@
+"""The reference and the JSON schema are what the descriptions say, and hold for the files that people read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+import yaml
+
+from launchers import LAUNCHERS
+from router.config import ConfigError, Fault, load
+from router.config.json_schema import about
+from router.config.reference import REFERENCE, SCHEMA, json_schema, reference, schema_text
+from router.config.schema import KeyEntry, LogEntry, ModelEntry, RouterFile, Shared
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "configs"
+STRUCTS = (RouterFile, ModelEntry, Shared, KeyEntry, LogEntry, *(launcher.Options for launcher in LAUNCHERS.values()))
+
+
+def refuses(text: str) -> bool:
+    return not jsonschema.Draft7Validator(json_schema()).is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(("name", "made"), [(REFERENCE, reference()), (SCHEMA, schema_text())])
+def test_the_committed_file_is_the_generated_one(name: str, made: str) -> None:
+    assert (CONFIGS / name).read_text(encoding="utf-8") == made, "run `python -m router.config.reference`"
+
+
+@pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)
+def test_every_setting_is_described_and_stands_in_the_reference(kind: type[msgspec.Struct]) -> None:
+    text = reference()
+    for field in msgspec.structs.fields(kind):
+        assert about(field.type)[0], f"{kind.__name__}.{field.name} has no description"
+        assert f"{field.name}: " in text or f"{field.name}:\n" in text, field.name
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft7Validator.check_schema(json_schema())
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
+def test_every_example_passes_the_schema(file: Path) -> None:
+    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), json_schema(), jsonschema.Draft7Validator)
+
+
+def test_the_loader_takes_the_reference_but_for_engines_that_are_not_here(tmp_path: Path) -> None:
+    file = tmp_path / "router.yaml"
+    file.write_text(reference().replace("~/", f"{tmp_path}/"), encoding="utf-8")
+    # One form of llama.cpp does not download, and it may be the one that is found.
+    absent = ("is not installed", "no such program", "does not download", "sockets below it")
+    assert [fault for fault in faults(file) if not any(word in fault.problem for word in absent)] == []
+
+
+def faults(file: Path) -> list[Fault]:
+    try:
+        load(file, list, {})
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
+URL = "models: {a: {url: http://h}}\n"
+ENGINE = "models: {a: {engine: vllm, model: a/b, "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        URL,
+        URL + "keys:\nx-mine: 1\nlisten: ${A}\nlog: {keep: '${N}', max_size: 5MiB}",
+        ENGINE + "args: [--a, 1], env: {A: 1}, gpus: [0, GPU-1], options: {max_model_len: 5}, stop_grace: 0}}",
+        "models: {a: {engine: command, options: {argv: [a]}}}",
+    ],
+)
+def test_the_schema_takes_what_the_loader_takes(text: str) -> None:
+    assert not refuses(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {}",
+        URL + "lisen: x",
+        URL + "body_timeout: 0s",
+        URL + "body_timeout: 10",
+        URL + "max_body: 10",
+        URL + "log: {keep: 101}",
+        URL + "auth: off",
+        "models: {a: {}}",
+        "models: {a: {url: x, engine: vllm}}",
+        "models: {a: {engine: vlm}}",
+        "models: {a: {engine: vllm}}",
+        ENGINE + "env: {A: true}}}",
+        ENGINE + "kind: image}}",
+        ENGINE + "options: {threads: 1}}}",
+        ENGINE + "replicas: 0}}",
+        "models: {a: {engine: command}}",
+    ],
+)
+def test_the_schema_refuses_what_the_loader_refuses(text: str, tmp_path: Path) -> None:
+    assert refuses(text)
+    (tmp_path / "router.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        load(tmp_path / "router.yaml", list, {})
+
+
+def router(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "router", *words], capture_output=True, text=True, check=False)
+
+
+def test_check_prints_the_schema() -> None:
+    done = router("check", "--schema")
+    assert json.loads(done.stdout) == json_schema()
+
+
+def test_check_prints_every_fault_and_ends_with_2(tmp_path: Path) -> None:
+    file = tmp_path / "router.yaml"
+    file.write_text("models: {a: {engine: nope}}\nlisten: x")
+    done = router("check", "-c", str(file))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f'{file}:1: models.a.engine: no engine is called "nope"; one of: vllm, llamacpp, infinity, command',
+        f'{file}:2: listen: "x" is not an address and a port; add the port: 127.0.0.1:8000',
+        "2 faults; nothing was started",
+    ]
+
+
+def test_check_is_light() -> None:
+    script = "import sys, router.config, router.cli.check; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy: set[Any] = {"uvicorn", "starlette", "httpx2", "rich", "pynvml", "asyncio", "jsonschema"}
+    assert heavy.isdisjoint(done.stdout.split())
