@@ -3,15 +3,14 @@
 import asyncio
 import fcntl
 import logging
-import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import anyio
 import uvicorn
@@ -34,11 +33,20 @@ from router.proxy.asgi import App
 from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
+CONTROL_DRAIN = 1.0
+"""Seconds for the commands' last requests."""
+
 log = logging.getLogger("router")
 
 
 class CannotStart(Exception):
     """The router cannot run; the message says why and what to do."""
+
+
+class Broken(Exception):
+    """A fault of the router's own ended it, and every engine with it; `__cause__` is the fault."""
 
 
 class Router:
@@ -61,6 +69,7 @@ class Router:
         self.public = Server(self._application(), drain=config.drain_timeout)
         self.address = ""
         self._stop = anyio.Event()
+        self._fault: Exception | None = None
 
     def _application(self) -> App:
         keys = Keys(self.config.keys)
@@ -73,50 +82,65 @@ class Router:
         ]
 
     def stop(self) -> None:
-        """Asks for the end: no new connection, the requests in flight for `drain_timeout`, then every engine. Asked
-        again, nothing is waited for."""
-        if self._stop.is_set():
-            self.public.force_exit = True
-            self.fleet.kill()
+        """Asks for the end: no new connection, the requests in flight for `drain_timeout`, then every engine."""
         self._stop.set()
 
+    def kill(self) -> None:
+        """The same, and nothing is waited for."""
+        self._stop.set()
+        self.public.hurry()
+        self.fleet.kill()
+
     async def run(self) -> None:
-        """Raises CannotStart before anything was started. Returns when no process of any engine is left."""
-        self.files.make()
-        with _lock(self.config.state_dir / "router.lock") as lock, _listen(self.config) as tcp:
+        """Returns when no process of any engine is left. Raises CannotStart before anything was started, and Broken."""
+        with _lock(self.files) as lock, _listen(self.config) as tcp, _control(self.config.state_dir / SOCKET) as unix:
             self.address = f"http://{_bracketed(self.config.host)}:{tcp.getsockname()[1]}"
             lock.write(f"{os.getpid()} {self.address}\n")
             lock.flush()
             for spec in remotes(self.config):
                 self.catalog.resolve(spec.name).add(remote_target(spec))
-            await self._serve(tcp)
+            await self._serve(tcp, unix)
 
-    async def _serve(self, tcp: socket.socket) -> None:
-        info = Info(os.getpid(), self.address, __version__)
-        control = Server(control_app(self, info, self.stop), drain=1, uds=str(self.config.state_dir / SOCKET))
+    async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
+        self._listen_to_signals()
+        control = Server(control_app(self, Info(os.getpid(), self.address, __version__)), drain=CONTROL_DRAIN)
+        controlling = asyncio.ensure_future(self._part(control.serve([unix])))
+        supervising = asyncio.ensure_future(self._part(self.fleet.run()))
+        serving = asyncio.ensure_future(self._part(self.public.serve([tcp])))
+        await self._stop.wait()
+        self.public.should_exit = True
+        await serving
+        self.fleet.stop()
+        await supervising
+        control.should_exit = True
+        await controlling
+        if self._fault is not None:
+            raise Broken from self._fault
+
+    def _listen_to_signals(self) -> None:
+        """The first asks for the end, the second waits for nothing."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.stop)
-        async with anyio.create_task_group() as controlling:
-            controlling.start_soon(control.serve)
-            async with anyio.create_task_group() as supervising:
-                supervising.start_soon(self.fleet.run)
-                async with anyio.create_task_group() as serving:
-                    serving.start_soon(self.public.serve, [tcp])
-                    await self._stop.wait()
-                    self.public.should_exit = True
-                self.fleet.stop()
-            control.should_exit = True
-        (self.config.state_dir / SOCKET).unlink(missing_ok=True)
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
+            loop.add_signal_handler(number, lambda: self.kill() if self._stop.is_set() else self.stop())
+
+    async def _part(self, work: Coroutine[Any, Any, None]) -> None:
+        """A fault in one part ends all of them, in the usual order."""
+        try:
+            await work
+        except Exception as fault:  # `_serve` raises it when all have ended
+            self._fault = self._fault or fault
+            self.stop()
 
 
 class Server(uvicorn.Server):
-    """uvicorn, as a part of a program that minds its signals itself."""
+    """uvicorn, as a part of a program that minds its signals itself. `drain`: how long in seconds requests in flight
+    may go on when it ends."""
 
-    def __init__(self, app: App, *, drain: float, uds: str | None = None) -> None:
+    def __init__(self, app: App, *, drain: float) -> None:
         settings = uvicorn.Config(
             app,
-            uds=uds,
             http="httptools",
             ws="none",
             lifespan="off",
@@ -125,11 +149,17 @@ class Server(uvicorn.Server):
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            backlog=2048,
+            backlog=BACKLOG,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, math.ceil(drain)),
         )
+        settings.timeout_graceful_shutdown = drain  # type: ignore[assignment]  # it takes fractions as well
         super().__init__(settings)
+
+    def hurry(self) -> None:
+        """Ends it now: requests in flight are told that the router is shutting down."""
+        self.should_exit = self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -137,9 +167,14 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def _lock(file: Path) -> Iterator[IO[str]]:
+def _lock(files: Files) -> Iterator[IO[str]]:
     """Held as long as the router runs; the system lets go of it however it ends."""
-    with file.open("a+") as lock:
+    try:
+        files.make()
+        lock = os.fdopen(os.open(files.state_dir / "router.lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+")
+    except OSError as error:
+        raise _unusable(files.state_dir, error) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -147,7 +182,7 @@ def _lock(file: Path) -> Iterator[IO[str]]:
             pid, _, address = lock.read().strip().partition(" ")
             who = f"pid {pid} at {address}" if pid else "it is just starting"
             remedy = "end it with `router down`, or set another `state_dir`"
-            raise CannotStart(f"a router runs already with {file.parent} ({who}); {remedy}") from None
+            raise CannotStart(f"a router runs already with {files.state_dir} ({who}); {remedy}") from None
         lock.truncate(0)
         yield lock
         lock.truncate(0)
@@ -159,11 +194,33 @@ def _listen(config: Config) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen(BACKLOG)  # not before this is the port ours
     except OSError as error:
         listener.close()
         where = f"{_bracketed(config.host)}:{config.port}"
         raise CannotStart(f"cannot listen on {where}: {error.strerror}; free it, or change `listen`") from None
     return listener
+
+
+@contextmanager
+def _control(path: Path) -> Iterator[socket.socket]:
+    """The socket of the commands, for this user only. What was at `path` is an earlier router's: the lock is ours."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except OSError as error:
+            raise _unusable(path.parent, error) from None
+        listener.listen()  # nobody can connect before this
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _unusable(state_dir: Path, error: OSError) -> CannotStart:
+    return CannotStart(f"cannot keep its state in {state_dir}: {error.strerror}; set another `state_dir`")
 
 
 def _bracketed(host: str) -> str:

@@ -2,14 +2,16 @@
 
 RouterError                    status  type                     code
 ├── InvalidRequest             400     invalid_request_error    invalid_json, missing_model, …
+│   ├── BodyTimeout            408     invalid_request_error    body_timeout
 │   ├── TooLarge               413     invalid_request_error    body_too_large
+│   ├── HeadTooLarge           431     invalid_request_error    headers_too_large
 │   └── UnsupportedMedia       415     invalid_request_error    unsupported_media_type
 ├── Unauthenticated            401     authentication_error     invalid_api_key
 ├── NotFound                   404     invalid_request_error    not_found
 │   └── ModelNotFound          404     invalid_request_error    model_not_found
 ├── MethodNotAllowed           405     invalid_request_error    method_not_allowed
 ├── NotSupported               501     invalid_request_error    not_supported_by_model
-├── Unavailable                503     service_unavailable      model_not_ready, queue_full, shutting_down
+├── Unavailable                503     service_unavailable      model_not_ready, model_busy, queue_full, shutting_down
 └── UpstreamError              502     upstream_error           engine_failed
     └── UpstreamTimeout        504     upstream_error           engine_timeout
 """
@@ -55,8 +57,21 @@ class InvalidRequest(RouterError):
     status, type, code = 400, "invalid_request_error", "invalid_request"
 
 
+class BodyTimeout(InvalidRequest):
+    """The connection ends with it: nobody knows what the rest of the body would be."""
+
+    status, code = 408, "body_timeout"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"connection", b"close")]
+
+
 class TooLarge(InvalidRequest):
     status, code = 413, "body_too_large"
+
+
+class HeadTooLarge(InvalidRequest):
+    status, code = 431, "headers_too_large"
 
 
 class UnsupportedMedia(InvalidRequest):
@@ -80,6 +95,13 @@ class ModelNotFound(NotFound):
 
 class MethodNotAllowed(RouterError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [*super().headers(), (b"allow", self.allow.encode())]
 
 
 class NotSupported(RouterError):

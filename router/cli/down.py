@@ -1,22 +1,35 @@
-import fcntl
+import time
 
 import click
 
-from router.cli.common import ask, file_option, find_state
+from router.cli.common import ask, file_option
 from router.console.client import Client
+from router.fleet.keeper_tree import read_stat
+
+LOOK = 0.05
+"""Seconds between two looks at whether the router is still there."""
 
 
 @click.command(epilog="Example: router down -c router.yaml")
 @file_option
-def command(option: str | None) -> None:
+@click.option("--now", is_flag=True, help="Wait for no request and no engine: kill them.")
+def command(option: str | None, now: bool) -> None:
     """Stop a running router and every process of its engines; returns when all are gone."""
-    pid = ask(option, _stop)
-    with (find_state(option) / "router.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # the router holds it as long as it runs
+    pid = ask(option, lambda client: _stop(client, now))
+    while _is_alive(pid):
+        time.sleep(LOOK)
     click.echo(f"the router (pid {pid}) has ended")
 
 
-def _stop(client: Client) -> int:
+def _stop(client: Client, now: bool) -> int:
     pid = client.info().pid
-    client.stop()
+    client.stop(now=now)
     return pid
+
+
+def _is_alive(pid: int) -> bool:
+    """Not by the lock that it holds: another router may take that at once."""
+    try:
+        return read_stat(pid)[2]
+    except OSError:
+        return False

@@ -1,8 +1,9 @@
 """What `router up` shows: the engines as they get ready, then how to use them."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -29,15 +30,18 @@ class Source(Protocol):
 
 
 async def watch(router: Source, config: Config, screen: bool) -> None:
-    """Shows the progress until all is ready, then the greeting; without a `screen` a log line says that it is ready."""
-    with progress(screen) as show:
-        while not router.address or not show(router.rows()):
-            await anyio.sleep(REFRESH)
-    if screen:
-        click.echo(greeting(config, router.address))
-        click.echo("Ctrl-C stops everything.")
-    else:
-        log.info("ready: %s", router.address)
+    """Shows the progress until all is ready, then the greeting; without a `screen` a log line says that it is ready.
+    A terminal that has gone is no fault: the router goes on without."""
+    with suppress(OSError):
+        with progress(screen) as show:
+            while not router.address or not show(router.rows()):  # noqa: ASYNC110 - a picture is drawn each time
+                await anyio.sleep(REFRESH)
+        if screen:
+            click.echo(greeting(config, router.address))
+            click.echo("Ctrl-C stops everything.")
+            log.setLevel(logging.INFO)
+        else:
+            log.info("ready: %s", router.address)
 
 
 @contextmanager
@@ -49,13 +53,25 @@ def progress(screen: bool) -> Iterator[Callable[[Sequence[Row]], bool]]:
     from rich.console import Console  # noqa: PLC0415 - only for people
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
+    with Live(console=Console(stderr=True), auto_refresh=False) as live, _log_above():
 
         def show(rows: Sequence[Row]) -> bool:
             live.update(_table(rows), refresh=True)
             return _all_ready(rows)
 
         yield show
+
+
+@contextmanager
+def _log_above() -> Iterator[None]:
+    """What is logged meanwhile goes to rich's stderr, which prints it above the picture."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+    before = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream)
 
 
 def _all_ready(rows: Sequence[Row]) -> bool:

@@ -1,8 +1,13 @@
+import asyncio
 import logging
+import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import click
@@ -10,6 +15,14 @@ import click
 from router.cli.common import fail, file_option, load_or_exit
 from router.config import Config
 from router.console.client import Client, NotRunning
+from router.fleet.rows import Row
+
+if TYPE_CHECKING:
+    from router.app import Router
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOOK = 0.1
+"""Seconds between two looks at a router in the background."""
 
 
 @click.command(epilog="Example: router up -c router.yaml --detach")
@@ -17,6 +30,8 @@ from router.console.client import Client, NotRunning
 @click.option("--detach", is_flag=True, help="Return once everything is ready, and leave it running.")
 def command(option: str | None, detach: bool) -> None:
     """Start the engines and serve them until Ctrl-C; a second Ctrl-C waits for nothing."""
+    if not detach:
+        _end_on_signals()
     config = load_or_exit(option)
     if detach:
         _detach(config)
@@ -24,29 +39,51 @@ def command(option: str | None, detach: bool) -> None:
         _run(config)
 
 
-def _run(config: Config) -> None:
-    from router.app import CannotStart, Router  # noqa: PLC0415 - spares `--help` its import
-    from router.cli.screen import watch  # noqa: PLC0415
+def _end_on_signals() -> None:
+    """A signal before the router minds them itself finds nothing that has to be ended."""
+    for number in ENDINGS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(0))
 
-    router = Router(config)
+
+def _run(config: Config) -> None:
+    from router.app import Broken, CannotStart, Router  # noqa: PLC0415 - spares `--help` its import
+
     screen = sys.stderr.isatty()
     _log_to_stderr(screen)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch, router, config, screen)
-            await router.run()
-            group.cancel_scope.cancel()
-
     try:
-        anyio.run(main, backend_options={"use_uvloop": True})
-    except* CannotStart as group:
-        fail(str(group.exceptions[0]))
+        anyio.run(_watched, Router(config), config, screen, backend_options={"use_uvloop": True})
+    except CannotStart as error:
+        fail(str(error))
+    except Broken as error:
+        fail(f"ended, and its engines with it, by a fault of its own: {_where(error.__cause__)}; please report it")
+    finally:
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)  # all has ended: there is nothing to hurry
+
+
+async def _watched(router: "Router", config: Config, screen: bool) -> None:
+    from router.cli.screen import watch  # noqa: PLC0415
+
+    watching = asyncio.ensure_future(watch(router, config, screen))
+    try:
+        await router.run()
+    finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
+
+
+def _where(fault: BaseException | None) -> str:
+    """A fault in one line."""
+    last = traceback.extract_tb(fault.__traceback__)[-1] if fault is not None and fault.__traceback__ else None
+    place = f" (in {last.name}, {last.filename}:{last.lineno})" if last else ""
+    return f"{type(fault).__name__}: {fault}{place}"
 
 
 def _log_to_stderr(screen: bool) -> None:
     """The router's own words; where there is a screen only its warnings, as the screen shows the rest."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a terminal that has gone is no fault
     logging.getLogger("router").setLevel(logging.WARNING if screen else logging.INFO)
     # It says so of every answer that was left without its end on purpose; `router.proxy` has said why.
     unfinished = "ASGI callable returned without completing response."
@@ -56,30 +93,76 @@ def _log_to_stderr(screen: bool) -> None:
 
 
 def _detach(config: Config) -> None:
-    """The same command in a session of its own, its output in the state folder; waits for it to be ready or to end."""
-    from router.cli.screen import greeting, progress  # noqa: PLC0415
+    """The same command in a session of its own, its output in the state folder; waits for it to be ready. If it ends
+    first, an engine fails, or somebody stops the wait, nothing is left."""
+    from router.cli.screen import greeting  # noqa: PLC0415
 
-    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = config.state_dir / "router.log"
-    client = Client(config.state_dir)
-    with log.open("ab") as output:
-        start = output.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "router", "up", "-c", str(config.file)],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    with progress(sys.stderr.isatty()) as show:
-        while True:
-            if process.poll() is not None:
-                fail(f"the router ended at once: {_last_words(log, start)}")
-            try:
-                if client.info().pid == process.pid and show(client.rows()):
-                    break
-            except NotRunning:
-                pass
-            time.sleep(0.1)
-    click.echo(greeting(config, client.info().address))
+    process, start = _start(config, log)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+        reason = _wait(process, Client(config.state_dir))
+    except BaseException:
+        _end(process)
+        raise
+    if process.poll() is not None:
+        fail(f"the router ended at once: {_last_words(log, start)}")
+    if reason:
+        _end(process)
+        fail(f"{reason}; nothing runs now, see {log} and `router logs`")
+    click.echo(greeting(config, Client(config.state_dir).info().address))
     click.echo(f"It runs in the background (pid {process.pid}, log {log}); end it with `router down`.")
+
+
+def _start(config: Config, log: Path) -> tuple["subprocess.Popen[bytes]", int]:
+    """The process, and where its part of the log begins."""
+    try:
+        config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log.touch(mode=0o600)
+        with log.open("ab") as output:
+            # -P: a folder or file `router` in the current directory is not this program.
+            argv = [sys.executable, "-P", "-m", "router", "up", "-c", str(config.file)]
+            start = output.tell()
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+            return process, start
+    except OSError as error:
+        fail(f"cannot write {log}: {error.strerror}; set another `state_dir`")
+
+
+def _wait(process: "subprocess.Popen[bytes]", client: Client) -> str:
+    """Why it failed, or nothing once all is ready or the router has ended."""
+    from router.cli.screen import progress  # noqa: PLC0415
+
+    with progress(sys.stderr.isatty()) as show:
+        while process.poll() is None:
+            try:
+                rows = client.rows() if client.info().pid == process.pid else []
+            except NotRunning:
+                rows = []
+            if failed := _failure(rows):
+                return failed
+            if rows and show(rows):
+                break
+            time.sleep(LOOK)
+    return ""
+
+
+def _failure(rows: Sequence[Row]) -> str:
+    return next((f"{row.model}#{row.replica}: {row.error}" for row in rows if row.error), "")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Until it and its engines are gone; another Ctrl-C hurries it."""
+    process.terminate()
+    while True:
+        try:
+            process.wait()
+            return
+        except KeyboardInterrupt:
+            process.terminate()
 
 
 def _last_words(log: Path, start: int) -> str:

@@ -1,8 +1,6 @@
-"""The running router's own unix socket: what `router ps` and `router down` ask. The state folder's permissions say who
-may open it; it cannot be reached by TCP."""
+"""The running router's own unix socket: what `router ps` and `router down` ask. Only its owner may open it, and it
+cannot be reached by TCP."""
 
-import os
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -14,30 +12,37 @@ from starlette.routing import Route
 from router.fleet.rows import Info, Row
 
 
-class Source(Protocol):
-    """Where the rows come from."""
+class Controlled(Protocol):
+    """The router, as far as its commands go."""
 
     def rows(self) -> list[Row]: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
 
 
-def control_app(source: Source, info: Info, stop: Callable[[], None]) -> Starlette:
-    """GET /info, GET /engines, POST /stop."""
+def control_app(router: Controlled, info: Info) -> Starlette:
+    """GET /info, GET /engines, POST /stop, POST /kill."""
 
     async def get_info(_request: Request) -> Response:
         return _json(info)
 
     async def get_engines(_request: Request) -> Response:
-        return _json(source.rows())
+        return _json(router.rows())
 
     async def post_stop(_request: Request) -> Response:
-        stop()
-        return _json({"stopping": os.getpid()})
+        router.stop()
+        return _json(info)
+
+    async def post_kill(_request: Request) -> Response:
+        router.kill()
+        return _json(info)
 
     return Starlette(
         routes=[
             Route("/info", get_info),
             Route("/engines", get_engines),
             Route("/stop", post_stop, methods=["POST"]),
+            Route("/kill", post_kill, methods=["POST"]),
         ]
     )
 

@@ -19,7 +19,7 @@ class Public:
         self.catalog = catalog
 
     def app(self) -> Starlette:
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/health", _health),
                 Route("/ready", self.ready),
@@ -28,6 +28,8 @@ class Public:
             ],
             exception_handlers={HTTPException: _http_error, RouterError: _router_error},
         )
+        app.router.redirect_slashes = False
+        return app
 
     async def ready(self, _request: Request) -> Response:
         """200 once every declared model has a replica, else 503 with what is missing and why."""
@@ -79,6 +81,8 @@ async def _router_error(_request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own 404 and 405, in OpenAI's envelope."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    path = request.scope["path"]  # `request.url` would read the client's `Host` too, and choke on a bad one
     if error.status_code == 405:
-        return _render(MethodNotAllowed(f"{request.url.path} does not take {request.method}"))
-    return _render(NotFound(f"no such path: {request.method} {request.url.path}; see the README for the paths served"))
+        allow = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
+        return _render(MethodNotAllowed(f"{path} takes {allow}, not {request.method}", allow=allow))
+    return _render(NotFound(f"no such path: {request.method} {path}; see the README for the paths served"))

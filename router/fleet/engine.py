@@ -5,7 +5,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,17 +15,18 @@ import msgspec
 from launchers import LAUNCHERS
 from launchers.base import Command
 from router.catalog import Address, Model, Target
-from router.config import EngineSpec
-from router.config.resolve import launch
+from router.config import EngineSpec, launch
 from router.fleet.ports import Ports
-from router.fleet.probe import Prober, listens
+from router.fleet.probe import listens, ready
 from router.fleet.runtime import Exit, Run, Runtime, Start, StartFailed
 from router.fleet.states import TRANSITIONS, State
 
-POLL = 0.1
+POLL = 0.05
 """Seconds between two probes of a starting engine."""
 LOOK = 0.5
 """Seconds between two looks at the last line of its output."""
+LEFTOVERS = 0.5
+"""Seconds after the end of its first process from which an engine is said to have left something running."""
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
 HEALTHY = 600.0
@@ -40,7 +41,6 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What all replicas share."""
 
     runtime: Runtime
-    prober: Prober
     ports: Ports
     changed: Callable[["Engine", str], None]
     """Told of each change of a state, with the reason."""
@@ -63,7 +63,6 @@ class Engine:
         self.last_line = ""
         self._around = around
         self._failures = 0
-        self._looked = 0.0
         self._unwanted = anyio.Event()
         self._hurry = anyio.Event()
 
@@ -89,9 +88,12 @@ class Engine:
 
     async def _live(self) -> None:
         """One run of the engine, until it is no longer wanted. Raises Failure."""
-        port = self.port = self._around.ports.take()
-        key = secrets.token_urlsafe(24)
         self._enter(State.STARTING)
+        try:
+            port = self.port = self._around.ports.take()
+        except OSError as error:
+            raise Failure(str(error)) from None
+        key = secrets.token_urlsafe(24)
         try:
             command = LAUNCHERS[self.spec.engine].command(launch(self.spec, port=port, key=key, gpus=self.gpus))
             run = await self._start(command)
@@ -110,63 +112,78 @@ class Engine:
         try:
             return await self._around.runtime.start(start)
         except StartFailed as error:
-            raise Failure(f"cannot start {command.argv[0]}: {error}") from None
+            raise Failure(str(error)) from None
 
     async def _serve(self, run: Run, command: Command, port: int, key: str) -> None:
         """Waits for readiness, then for the end: the engine's own, which is a Failure, or ours."""
         ended = asyncio.ensure_future(run.ended())
-        unwanted = asyncio.ensure_future(self._unwanted.wait())
+        ends = [ended, asyncio.ensure_future(run.exited()), asyncio.ensure_future(self._unwanted.wait())]
+        failure: Failure | None = None
         try:
-            if await self._get_ready(run, command, port, key, (ended, unwanted)):
+            await self._get_ready(run, command, port, key, ends)
+            if not any(end.done() for end in ends):
                 self._offer(command, port, key)
-                await asyncio.wait((ended, unwanted), return_when=asyncio.FIRST_COMPLETED)
-        except Failure:
-            await self._end(run, ended)
-            raise
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        except Failure as error:
+            failure = error
         finally:
-            unwanted.cancel()
             self._withdraw()
-        if ended.done():
-            raise Failure(ended.result().describe())
-        if self.state is State.READY:
-            self._enter(State.DRAINING)
-        self._enter(State.STOPPING)
-        await self._end(run, ended)
+            for end in ends[1:]:
+                end.cancel()
+        by_itself = failure is None and (ended.done() or not self._unwanted.is_set())
+        exit = await self._end(run, ended, by_itself=by_itself)  # noqa: A001
+        if failure is not None or by_itself:
+            raise failure or Failure(exit.describe())
 
     async def _get_ready(
-        self, run: Run, command: Command, port: int, key: str, ends: tuple[asyncio.Future[Any], ...]
-    ) -> bool:
-        """True once it can serve, False when one of `ends` came first. Raises Failure when it takes too long."""
-        deadline = time.monotonic() + self.spec.start_timeout
-        while not any(end.done() for end in ends):
-            if await self._around.prober.ready(command.readiness, port, key):
-                pids, self.last_line = await run.look()
-                if await asyncio.to_thread(listens, pids, port):
-                    return not any(end.done() for end in ends)
-                raise Failure(f"port {port} answers, but it is not the engine that listens there")
-            if time.monotonic() > deadline:
-                raise Failure(f"not ready within {self.spec.start_timeout:g} s (`start_timeout`): {self.last_line}")
-            if time.monotonic() - self._looked > LOOK:
-                self._looked = time.monotonic()
-                _, self.last_line = await run.look()
-            await asyncio.wait(ends, timeout=POLL, return_when=asyncio.FIRST_COMPLETED)
-        return False
+        self, run: Run, command: Command, port: int, key: str, ends: Sequence[asyncio.Future[Any]]
+    ) -> None:
+        """Returns once it can serve, or one of `ends` has come. Raises Failure when it takes too long."""
+        probing = asyncio.ensure_future(self._probe(run, command, port, key))
+        try:
+            timeout = self.spec.start_timeout
+            done, _ = await asyncio.wait((probing, *ends), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if probing in done:
+                probing.result()
+            elif not done:
+                raise Failure(f"not ready within {timeout:g} s (`start_timeout`): {self.last_line}")
+        finally:
+            probing.cancel()
 
-    async def _end(self, run: Run, ended: asyncio.Future[Exit]) -> None:
-        """Every process of the run is gone afterwards."""
+    async def _probe(self, run: Run, command: Command, port: int, key: str) -> None:
+        """Returns once the probe answers and the port is the engine's own. Raises Failure if it is somebody else's."""
+        pids: list[int] = []
+        looked = 0.0
+        while not (await ready(command.readiness, port, key) and (pids := await self._look(run))):
+            if time.monotonic() - looked > LOOK:
+                looked = time.monotonic()
+                await self._look(run)
+            await anyio.sleep(POLL)
+        if not await asyncio.to_thread(listens, pids, port):
+            raise Failure(f"port {port} answers, but it is not the engine that listens there")
+
+    async def _look(self, run: Run) -> list[int]:
+        pids, self.last_line = await run.look()
+        return pids
+
+    async def _end(self, run: Run, ended: asyncio.Future[Exit], *, by_itself: bool) -> Exit:
+        """Every process of the run is gone afterwards. If the first exited `by_itself` nothing else may be left."""
+        if by_itself:
+            await asyncio.wait((ended,), timeout=LEFTOVERS)
         if not ended.done():
-            ended.cancel()
-            await asyncio.wait((ended,))
-        if ended.cancelled():
-            hurry = asyncio.ensure_future(self._kill_when_told(run))
-            left = (await run.stop(self.spec.stop_grace)).left
+            if self.state is State.READY and not by_itself:
+                self._enter(State.DRAINING)
+            self._enter(State.STOPPING)
+            run.stop(self.spec.stop_grace)
+            hurry = asyncio.ensure_future(self._hurry.wait())
+            await asyncio.wait((ended, hurry), return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
-            if left:
-                self.error = f"the processes {left} could not be ended"
-
-    async def _kill_when_told(self, run: Run) -> None:
-        await self._hurry.wait()
-        await run.kill()
+            if not ended.done():
+                run.stop(0)
+        exit = await ended  # noqa: A001
+        if exit.left:
+            self.error = f"the processes {exit.left} could not be ended"
+        return exit
 
     def _offer(self, command: Command, port: int, key: str) -> None:
         """The proxy may use it from here on."""
@@ -195,6 +212,7 @@ class Engine:
         self._failures += 1
         with anyio.move_on_after(longest * random.uniform(0.5, 1)):  # noqa: S311 - not a secret
             await self._unwanted.wait()
+            return
         self.restarts += 1
 
     def _enter(self, state: State, detail: str = "") -> None:

@@ -1,6 +1,7 @@
 """What the fleet keeps in the state folder."""
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -14,14 +15,24 @@ class Files:
         self.logs = state_dir / "logs"
 
     def make(self) -> None:
-        for folder in (self.state_dir, self.run, self.logs):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Raises OSError."""
+        self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.run, self.logs):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o700)
+
+    @cached_property
+    def identity(self) -> str:
+        """The state folder and no other, though one in a container may have the same path."""
+        stat = self.state_dir.stat()
+        return f"{self.state_dir}#{stat.st_dev:x}.{stat.st_ino:x}#"
 
     def socket(self, model: str, replica: int) -> Path:
         """Short, whatever the name: a unix socket's path has at most 107 bytes."""
         return self.run / f"{hashlib.sha256(f'{model}#{replica}'.encode()).hexdigest()[:12]}.sock"
 
     def log(self, model: str, replica: int) -> Path:
+        """The file that is written now; rotated ones are called the same with `.1` (the newest), `.2`, … behind."""
         return self.logs / f"{quote(model, safe='')}.{replica}.log"
 
     def models(self) -> set[str]:

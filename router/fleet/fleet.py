@@ -1,9 +1,8 @@
 """All engines of one router."""
 
+import asyncio
 import time
 from collections.abc import Sequence
-
-import anyio
 
 from router.catalog import Catalog
 from router.config import Config, EngineSpec
@@ -11,7 +10,6 @@ from router.events import Events
 from router.fleet.engine import Engine, Surroundings
 from router.fleet.gpus import Gpu, place
 from router.fleet.ports import Ports
-from router.fleet.probe import Prober
 from router.fleet.rows import Row
 from router.fleet.runtime import Runtime
 from router.fleet.states import State
@@ -23,10 +21,10 @@ class Fleet:
     def __init__(self, config: Config, catalog: Catalog, runtime: Runtime, gpus: Sequence[Gpu], events: Events) -> None:
         specs = [spec for spec in config.models if isinstance(spec, EngineSpec)]
         placed = place(specs, gpus)
-        self._prober = Prober()
         self._runtime = runtime
         self._events = events
-        around = Surroundings(runtime, self._prober, Ports(), self._changed)
+        self._hurry = asyncio.Event()
+        around = Surroundings(runtime, Ports(), self._changed)
         self.engines = [
             Engine(spec, replica, placed[spec.name, replica], catalog.resolve(spec.name), around)
             for spec in specs
@@ -34,14 +32,22 @@ class Fleet:
         ]
 
     async def run(self) -> None:
-        """Until `stop`, and then until no process of any engine is left."""
+        """Until `stop`, and then until no process of any engine is left. A fault of our own in one engine's task ends
+        the others in the same way, and is raised then."""
         grace = max((engine.spec.stop_grace for engine in self.engines), default=0.0)
-        await self._runtime.clear(grace)
-        async with anyio.create_task_group() as group:
-            for engine in self.engines:
-                group.start_soon(engine.run)
-        await self._prober.close()
-        await self._runtime.clear(grace)
+        await self._runtime.clear(grace, self._hurry)
+        faults = [fault for fault in await asyncio.gather(*map(self._keep, self.engines)) if fault is not None]
+        await self._runtime.clear(grace, self._hurry)
+        if faults:
+            raise faults[0]
+
+    async def _keep(self, engine: Engine) -> Exception | None:
+        try:
+            await engine.run()
+        except Exception as fault:  # `run` raises it when the others have ended
+            self.stop()
+            return fault
+        return None
 
     def stop(self) -> None:
         for engine in self.engines:
@@ -49,6 +55,7 @@ class Fleet:
 
     def kill(self) -> None:
         """After `stop`: nothing is waited for any more."""
+        self._hurry.set()
         for engine in self.engines:
             engine.kill()
 

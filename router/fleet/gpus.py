@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,25 +19,27 @@ class Gpu(msgspec.Struct, frozen=True):
 
 
 def read_nvml() -> list[Gpu]:
-    """NVIDIA's GPUs, in the order of PCI_BUS_ID; none where there is no driver."""
+    """NVIDIA's GPUs, in the order of PCI_BUS_ID; none where there is no driver, and none that does not answer."""
     import pynvml  # noqa: PLC0415 - only who asks for GPUs pays for it
 
+    gpus = []
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return []
     try:
-        return [_read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with suppress(pynvml.NVMLError):  # it has fallen off the bus
+                gpus.append(_read(pynvml, index))
     finally:
         pynvml.nvmlShutdown()
+    return gpus
 
 
-def _read(pynvml: object, index: int) -> Gpu:
-    nvml = pynvml  # a module, without types of its own
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)  # type: ignore[attr-defined]
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)  # type: ignore[attr-defined]
-    uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)  # type: ignore[attr-defined]
-    return Gpu(index, uuid, name, memory.total, memory.free)
+def _read(nvml: Any, index: int) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    return Gpu(index, nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), memory.total, memory.free)
 
 
 class Request(Protocol):

@@ -2,21 +2,25 @@
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from router.fleet.files import Files
-from router.fleet.orphans import MARKER, kill_marked
+from router.fleet.orphans import KEEPS_ENVIRONMENT, MARKER, kill_marked
 from router.fleet.runtime import Exit, Start, StartFailed
+from router.fleet.wire import KILL_WAIT, STUCK, Wire, end_keeper
 
 KEEPER = Path(__file__).with_name("keeper.py")
-KILL_WAIT = 10.0
-"""Seconds the keeper waits for the kernel to end what was killed."""
 RENEW = 2.0
 """Seconds between two renewals of a lease."""
+START_WAIT = 30.0
+"""Seconds in which a keeper has started its engine."""
 
 
 class Local:
@@ -27,13 +31,35 @@ class Local:
         self.lease = orphan_grace + 2 * RENEW
 
     async def start(self, start: Start) -> "LocalRun":
-        socket = self.files.socket(start.model, start.replica)
-        mark = f"{self._mark}{secrets.token_hex(8)}"
-        spec = {
+        mark = f"{self.files.identity}{secrets.token_hex(8)}"
+        path = self.files.socket(start.model, start.replica)
+        try:
+            self.files.make()  # somebody may have tidied up
+            if path.exists():
+                await end_keeper(path, 0, asyncio.Event())
+            keeper = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", str(KEEPER), env={**os.environ, MARKER: mark},
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise StartFailed(f"cannot start a keeper: {error.strerror or error}") from None
+        reply = await _tell(keeper, self._spec(start, path, mark))
+        if "error" in reply:
+            await keeper.wait()
+            raise StartFailed(reply["error"])
+        try:
+            events, requests = await Wire.open(path), await Wire.open(path)
+        except OSError:
+            await keeper.wait()
+            raise StartFailed("the engine ended at once, and its keeper with it") from None
+        return LocalRun(reply["engine"], keeper, path, mark, events, requests)
+
+    def _spec(self, start: Start, path: Path, mark: str) -> dict[str, Any]:
+        return {
             "argv": start.argv,
-            "env": {**start.env, MARKER: mark},
+            "env": {**KEEPS_ENVIRONMENT, **start.env, MARKER: mark},
             "cwd": str(self.files.state_dir),
-            "socket": str(socket),
+            "socket": str(path),
             "log": str(self.files.log(start.model, start.replica)),
             "log_max_bytes": self.log_max_size,
             "log_keep": self.log_keep,
@@ -41,98 +67,101 @@ class Local:
             "grace": start.grace,
             "kill_wait": KILL_WAIT,
         }
-        keeper = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(KEEPER),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        reply = await _tell(keeper, spec)
-        if "error" in reply:
-            await keeper.wait()
-            raise StartFailed(reply["error"])
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(socket))
-        except OSError:
-            raise StartFailed("its keeper ended at once") from None
-        return LocalRun(reply["engine"], keeper, socket, mark, reader, writer)
 
-    async def clear(self, grace: float) -> list[int]:
-        keepers = [_end_keeper(socket, grace) for socket in self.files.run.glob("*.sock")]
+    async def clear(self, grace: float, hurry: asyncio.Event) -> None:
+        keepers = [end_keeper(path, grace, hurry) for path in self.files.run.glob("*.sock")]
         await asyncio.gather(*keepers)
-        return await asyncio.to_thread(kill_marked, self._mark)
-
-    @property
-    def _mark(self) -> str:
-        return f"{self.files.state_dir}#"
+        await asyncio.to_thread(kill_marked, self.files.identity)
 
 
 class LocalRun:
-    """One engine, by way of its keeper's socket."""
+    """One engine, by way of its keeper: `events` tells the end and nothing is asked there but to stop, so that no
+    failed write can cost the last message; `requests` is for the rest."""
 
     def __init__(
-        self,
-        pid: int,
-        keeper: asyncio.subprocess.Process,
-        socket: Path,
-        mark: str,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, pid: int, keeper: asyncio.subprocess.Process, path: Path, mark: str, events: Wire, requests: Wire
     ) -> None:
         self.pid = pid
-        self._keeper, self._socket, self._mark = keeper, socket, mark
-        self._reader, self._writer = reader, writer
+        self._keeper, self._path, self._mark = keeper, path, mark
+        self._events, self._requests = events, requests
+        self._deadline: asyncio.TimerHandle | None = None
+        """Kills the keeper when it has had all its time to end the engine."""
+        self._root = None
+        with suppress(psutil.NoSuchProcess):
+            self._root = psutil.Process(pid)
 
     async def look(self) -> tuple[list[int], str]:
         try:
-            status = await _ask(self._socket, {"op": "status"})
-        except OSError:
-            return [], ""
-        return status.get("tree", []), status.get("last_line", "")
+            status = await self._requests.ask("status", "tree")
+        except TimeoutError:
+            status = None
+        return (status["tree"], status["last_line"]) if status else ([], "")
+
+    async def exited(self) -> None:
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        except OSError:  # Linux before 5.3: `ended` tells it too, when all that was left is gone
+            await asyncio.Event().wait()
+            return
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(handle, gone.set)  # the handle of a process is readable once it has ended
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
 
     async def ended(self) -> Exit:
-        while True:
-            self._send({"op": "renew"})
-            try:
-                async with asyncio.timeout(RENEW):
-                    message = await self._receive("event")
-            except TimeoutError:
-                continue
-            return await self._finish(message)
-
-    async def stop(self, grace: float) -> Exit:
-        self._send({"op": "stop", "grace": grace})
-        return await self._finish(await self._receive("exit"))
-
-    async def kill(self) -> None:
-        with suppress(OSError):
-            await _ask(self._socket, {"op": "stop", "grace": 0})
-
-    async def _finish(self, message: dict[str, Any] | None) -> Exit:
-        self._writer.close()
+        renewing = asyncio.ensure_future(self._renew())
+        message = await self._events.receive("exit")
+        renewing.cancel()
+        self._events.close()
+        self._requests.close()
+        if message is None:
+            self._kill_keeper()
         await self._keeper.wait()
+        if self._deadline is not None:
+            self._deadline.cancel()
         if message is None:
             return await self._keeper_lost()
-        return Exit(message["exit"], message.get("tail", ""), tuple(message["left"]))
+        return Exit(message["exit"], _words(message), tuple(message["left"]))
+
+    def stop(self, grace: float) -> None:
+        self._events.send({"op": "stop", "grace": grace})
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace + KILL_WAIT + STUCK
+        if self._deadline is None or deadline < self._deadline.when():
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = loop.call_at(deadline, self._kill_keeper)
+
+    async def _renew(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await self._requests.ask("renew", "ok")
+            await asyncio.sleep(RENEW)
+
+    def _kill_keeper(self) -> None:
+        with suppress(ProcessLookupError):
+            self._keeper.kill()
 
     async def _keeper_lost(self) -> Exit:
         """Somebody killed the keeper; what it kept is still known by the mark it carries."""
-        self._socket.unlink(missing_ok=True)
-        await asyncio.to_thread(kill_marked, self._mark, self.pid)
+        self._path.unlink(missing_ok=True)
+        await asyncio.to_thread(kill_marked, self._mark, self._root)
         return Exit(None, "its keeper was killed")
 
-    def _send(self, message: dict[str, Any]) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _receive(self, key: str) -> dict[str, Any] | None:
-        """The next message that has `key`; None if the keeper is gone."""
-        while True:
-            try:
-                line = await self._reader.readline()
-            except ConnectionError:
-                line = b""
-            message: dict[str, Any] | None = json.loads(line) if line else None
-            if message is None or key in message:
-                return message
+def _words(message: dict[str, Any]) -> str:
+    """The engine's last ones, unless it was ended for a reason that it cannot know."""
+    reasons = {
+        "lease": "the router was halted for longer than `orphan_grace`, and its keeper ended it",
+        "signal": "somebody told its keeper to end it",
+    }
+    tail: str = message.get("tail", "")
+    return reasons.get(message.get("reason", ""), tail)
 
 
 async def _tell(keeper: asyncio.subprocess.Process, spec: dict[str, Any]) -> dict[str, Any]:
@@ -140,28 +169,15 @@ async def _tell(keeper: asyncio.subprocess.Process, spec: dict[str, Any]) -> dic
     assert keeper.stdin is not None  # noqa: S101 - both are pipes
     assert keeper.stdout is not None  # noqa: S101
     try:
-        keeper.stdin.write(json.dumps(spec).encode())
-        keeper.stdin.close()
-        line = await keeper.stdout.readline()
-    except ConnectionError:
+        async with asyncio.timeout(START_WAIT):
+            keeper.stdin.write(json.dumps(spec).encode())
+            keeper.stdin.close()
+            line = await keeper.stdout.readline()
+    except (ConnectionError, TimeoutError):
         line = b""
-    reply: dict[str, Any] = json.loads(line) if line else {"error": "its keeper ended at once"}
+    if not line.endswith(b"\n"):
+        with suppress(ProcessLookupError):
+            keeper.kill()
+        return {"error": "its keeper did not start"}
+    reply: dict[str, Any] = json.loads(line)
     return reply
-
-
-async def _ask(socket: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """One request on a connection of its own. Raises OSError."""
-    reader, writer = await asyncio.open_unix_connection(str(socket))
-    try:
-        writer.write(json.dumps(request).encode() + b"\n")
-        line = await reader.readline()
-    finally:
-        writer.close()
-    return json.loads(line) if line else {}
-
-
-async def _end_keeper(socket: Path, grace: float) -> None:
-    try:
-        await _ask(socket, {"op": "stop", "grace": grace})
-    except OSError:
-        socket.unlink(missing_ok=True)  # its keeper is gone

@@ -5,6 +5,8 @@ import socket
 from pathlib import Path
 
 LOWEST = 20000
+FEWEST = 1000
+"""A machine that leaves fewer ports than this outside its ephemeral range gets ports from within it."""
 
 
 class Ports:
@@ -15,29 +17,36 @@ class Ports:
         self.taken: set[int] = set()
 
     def take(self) -> int:
-        candidates = [port for port in range(LOWEST, _first_ephemeral()) if port not in self.taken]
-        random.shuffle(candidates)
-        for port in candidates:
-            if _is_free(port):
+        """Raises OSError when there is none."""
+        candidates = _candidates(_ephemeral())
+        first = random.randrange(len(candidates))  # noqa: S311 - not a secret; two routers shall not race for one
+        for port in (*candidates[first:], *candidates[:first]):
+            if port not in self.taken and _is_free(port):
                 self.taken.add(port)
                 return port
-        raise OSError("no free port for an engine")
+        raise OSError("no port is free for an engine")
 
     def give_back(self, port: int) -> None:
         self.taken.discard(port)
 
 
-def _first_ephemeral() -> int:
+def _candidates(ephemeral: range) -> list[int]:
+    everything = range(LOWEST, 65536)
+    outside = [port for port in everything if port not in ephemeral]
+    return outside if len(outside) >= FEWEST else list(everything)
+
+
+def _ephemeral() -> range:
     try:
-        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        return range(int(first), int(last) + 1)
     except (OSError, ValueError):
-        first = 32768
-    return first if first > LOWEST + 1000 else 65536
+        return range(32768, 61000)
 
 
 def _is_free(port: int) -> bool:
+    """Without SO_REUSEADDR, which would overlook a program that has bound its port and does not listen yet."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

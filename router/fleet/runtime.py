@@ -1,5 +1,6 @@
 """Where an engine runs: the seam between the fleet and a machine. `local.py` is this machine."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -17,7 +18,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartFailed(Exception):
-    """The engine's process could not be started."""
+    """The engine's process could not be started. The message says why, for people."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -45,15 +46,16 @@ class Run(Protocol):
     async def look(self) -> tuple[list[int], str]:
         """The pids of all its processes, and the last line of its output."""
 
+    async def exited(self) -> None:
+        """Returns once the first process is gone, whatever it left running."""
+
     async def ended(self) -> Exit:
-        """Returns once the engine has exited by itself and everything it forked is gone. It must be awaited all the
-        time: it is what keeps the engine alive."""
+        """Returns once the engine and everything it forked is gone, by itself or by `stop`. To be awaited once and all
+        the time: it is what keeps the engine alive."""
 
-    async def stop(self, grace: float) -> Exit:
-        """Ends the engine and everything it forked: SIGTERM, `grace` seconds, SIGKILL. Not beside `ended`."""
-
-    async def kill(self) -> None:
-        """Cuts the grace of a `stop` that is under way."""
+    def stop(self, grace: float) -> None:
+        """Asks for the end of the engine and everything it forked: SIGTERM, `grace` seconds, SIGKILL. Asked again, the
+        shorter grace counts."""
 
 
 class Runtime(Protocol):
@@ -62,5 +64,5 @@ class Runtime(Protocol):
     async def start(self, start: Start) -> Run:
         """Raises StartFailed."""
 
-    async def clear(self, grace: float) -> list[int]:
-        """Ends what earlier routers left behind; the pids that it had to end."""
+    async def clear(self, grace: float, hurry: asyncio.Event) -> None:
+        """Ends what earlier routers left behind, without a grace from when there is a `hurry`. In bounded time."""

@@ -9,12 +9,15 @@ class State(enum.StrEnum):
     |----------|----------|------------------------------------------------------------------------|
     | stopped  | starting | it is wanted                                                           |
     | starting | ready    | the probe answers, and the port belongs to the engine's own processes  |
-    | starting | failed   | it exited, it took too long, or its port was taken                     |
-    | starting | stopping | it is no longer wanted                                                 |
+    | starting | failed   | it could not be started, or it exited and left nothing running         |
+    | starting | stopping | it is no longer wanted, it takes too long, its port was taken, or it   |
+    |          |          | exited and left something running                                      |
     | ready    | draining | it is no longer wanted; the requests in flight may end                 |
-    | ready    | failed   | it exited and nobody had asked for that                                |
+    | ready    | stopping | it exited, nobody had asked for that, and it left something running    |
+    | ready    | failed   | the same, and it left nothing running                                  |
     | draining | stopping | the requests are done, or their time is over                           |
-    | stopping | stopped  | every process of it is gone                                            |
+    | stopping | stopped  | every process of it is gone, and it is no longer wanted                |
+    | stopping | failed   | every process of it is gone, and that was not wanted                   |
     | failed   | starting | the backoff is over                                                    |
     | failed   | stopped  | it is no longer wanted                                                 |
     """
@@ -34,9 +37,11 @@ TRANSITIONS = frozenset(
         (State.STARTING, State.FAILED),
         (State.STARTING, State.STOPPING),
         (State.READY, State.DRAINING),
+        (State.READY, State.STOPPING),
         (State.READY, State.FAILED),
         (State.DRAINING, State.STOPPING),
         (State.STOPPING, State.STOPPED),
+        (State.STOPPING, State.FAILED),
         (State.FAILED, State.STARTING),
         (State.FAILED, State.STOPPED),
     }

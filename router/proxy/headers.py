@@ -1,8 +1,9 @@
 """Which headers go on in each direction."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case."""
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -14,6 +15,9 @@ OURS = HOP_BY_HOP | frozenset(
     (b"accept-encoding", b"api-key", b"authorization", b"content-length", b"cookie", b"expect", b"host", b"x-api-key")
 )
 
+_USUAL = (b"keep-alive", b"close")
+_NONE = frozenset[bytes]()
+
 
 def find(headers: Headers, name: bytes) -> bytes | None:
     """The value of the first header called `name` (lower case)."""
@@ -24,14 +28,21 @@ def find(headers: Headers, name: bytes) -> bytes | None:
 
 
 def for_engine(headers: Headers) -> bytes:
-    """The client's headers as the engine gets them, each line ended; names in `connection` stay behind too."""
-    headers = list(headers)
-    drop = OURS
-    if (named := find(headers, b"connection")) and named.lower() not in (b"keep-alive", b"close"):
-        drop = OURS | {name.strip().lower() for name in named.split(b",")}
-    return b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers if name not in drop)
+    """The client's headers as the engine gets them, each line ended; what `connection` names stays behind too."""
+    drop = OURS | nominated(headers)
+    return b"".join([b"%b: %b\r\n" % header for header in headers if header[0] not in drop])
 
 
 def for_client(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The engine's headers as the client gets them."""
-    return [header for header in headers if header[0] not in HOP_BY_HOP]
+    drop = HOP_BY_HOP | nominated(headers)
+    return [header for header in headers if header[0] not in drop]
+
+
+def nominated(headers: Headers) -> frozenset[bytes]:
+    """The headers that are for the next hop only because a `connection` header says so."""
+    found = _NONE
+    for name, value in headers:
+        if name == b"connection" and (options := value.lower()) not in _USUAL:
+            found |= {option.strip() for option in options.split(b",")}
+    return found

@@ -4,10 +4,18 @@ import msgspec
 
 
 class Path(msgspec.Struct, frozen=True):
-    """`form`: the body is a multipart form and `model` one of its fields; else JSON, with `model` at the top."""
+    """`form`: the body is a multipart form and `model` one of its fields; else JSON, with `model` at the top.
+    `beside`: servers have it beside `/v1`, not below."""
 
     public: str
     form: bool = False
+    beside: bool = False
+
+    def on(self, prefix: str) -> str:
+        """The path on a server elsewhere, whose base address ends in `prefix` and has its `/v1/x` at `prefix` + `/x`."""
+        if self.beside:
+            return prefix.removesuffix("/v1") + self.public
+        return prefix + self.public.removeprefix("/v1")
 
 
 PATHS: dict[str, Path] = {
@@ -20,10 +28,10 @@ PATHS: dict[str, Path] = {
         Path("/v1/embeddings"),
         Path("/v1/rerank"),
         Path("/rerank"),
-        Path("/v2/rerank"),
+        Path("/v2/rerank", beside=True),
         Path("/v1/score"),
-        Path("/tokenize"),
-        Path("/detokenize"),
+        Path("/tokenize", beside=True),
+        Path("/detokenize", beside=True),
         Path("/v1/audio/transcriptions", form=True),
         Path("/v1/audio/translations", form=True),
         Path("/v1/audio/speech"),

@@ -1,16 +1,24 @@
 """One request, top to bottom: key, path, body, model, claim, ask, relay, release."""
 
 import asyncio
-from collections.abc import Awaitable
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
 
 from router.catalog import Catalog, Model, Target
 from router.errors import NotSupported, RouterError, Unavailable, UpstreamError, UpstreamTimeout
 from router.proxy.asgi import App, Receive, Scope, Send
 from router.proxy.keys import Keys
-from router.proxy.paths import OPEN, PATHS
+from router.proxy.paths import OPEN, PATHS, Path
 from router.proxy.relay import Answer, relay
 from router.proxy.request import ClientGone, Limits, Request, read_request
 from router.proxy.upstream import ConnectFailed, Connection, Died, Pool
+
+LAST_WORDS = 1.0
+"""Seconds a client has to take the end of its answer when the router stops."""
+
+log = logging.getLogger("router.proxy")
 
 
 class Proxy:
@@ -24,18 +32,30 @@ class Proxy:
         try:
             if scope["path"] not in OPEN:
                 self.keys.check(scope["headers"])
-            path = PATHS.get(scope["path"])
-            if path is None:
-                await self.rest(scope, receive, send)
-                return
-            request = await read_request(path, scope, receive, self.limits)
-            model = self.catalog.resolve(request.model)
-            _check_served(model, request)
-            await _while_connected(receive, answer, _forward(model, request, answer))
+            if (path := PATHS.get(scope["path"])) is not None:
+                return await self._answer(path, scope, receive, answer)
         except RouterError as error:
-            await answer.fail(error)
+            return await answer.fail(error)
         except ClientGone:
-            return
+            return None
+        except asyncio.CancelledError:  # the server's time to drain is over
+            return await _last_words(answer)
+        except Exception:
+            log.exception("a request to %s failed", scope["path"])
+            return await answer.fail(RouterError("the router has made a mistake; its log says more"))
+        return await self.rest(scope, receive, send)
+
+    async def _answer(self, path: Path, scope: Scope, receive: Receive, answer: Answer) -> None:
+        request = await read_request(path, scope, receive, self.limits)
+        model = self.catalog.resolve(request.model)
+        _check_served(model, request)
+        await _while_connected(receive, _forward(model, request, answer))
+
+
+async def _last_words(answer: Answer) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS):
+            await answer.fail(Unavailable("the router is shutting down", code="shutting_down", retry_after=5))
 
 
 def _check_served(model: Model, request: Request) -> None:
@@ -45,7 +65,7 @@ def _check_served(model: Model, request: Request) -> None:
         raise NotSupported(f"{problem}; it serves {offer}")
 
 
-async def _while_connected(receive: Receive, answer: Answer, work: Awaitable[None]) -> None:
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Does `work`, and cancels it in whatever phase it is when the client leaves, so that the engine stops as well."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
@@ -54,10 +74,10 @@ async def _while_connected(receive: Receive, answer: Answer, work: Awaitable[Non
     try:
         await work
     except asyncio.CancelledError:
-        if watch.done():
-            task.uncancel()
-            raise ClientGone from None
-        await answer.fail(Unavailable("the router is shutting down", code="shutting_down", retry_after=5))
+        if not watch.done() or watch.cancelled():
+            raise
+        task.uncancel()
+        raise ClientGone from None
     finally:
         watch.cancel()
 
@@ -68,7 +88,8 @@ async def _disconnect(receive: Receive) -> None:
 
 
 async def _forward(model: Model, request: Request, answer: Answer) -> None:
-    """Claims a replica and relays its answer; before the first byte one that fails gives way to another."""
+    """Claims a replica and relays its answer. As long as the client has been sent nothing, one that fails gives way to
+    another; not one that is only slow, as the other would have to begin anew."""
     target = await model.claim()
     failed: list[Target] = []
     while True:
@@ -76,7 +97,8 @@ async def _forward(model: Model, request: Request, answer: Answer) -> None:
             return await _exchange(model, target, request, answer)
         except (ConnectFailed, Died) as error:
             failed.append(target)
-            following = None if answer.started else model.claim_now(failed)
+            over = answer.started or (isinstance(error, Died) and error.timed_out)
+            following = None if over else model.claim_now(failed)
             if following is None:
                 raise _upstream_error(model, error) from None
         finally:

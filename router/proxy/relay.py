@@ -4,9 +4,12 @@ import logging
 
 from router.errors import RouterError
 from router.proxy import headers as http
-from router.proxy.answer import Events, rename
+from router.proxy.answer import Events, rename_early, rename_whole
 from router.proxy.asgi import Send
 from router.proxy.upstream import Connection
+
+MAX_HELD = 64 << 20
+"""Bytes of an answer that are held back until its `model` comes; a longer one goes on with the engine's."""
 
 log = logging.getLogger("router.proxy")
 
@@ -43,14 +46,25 @@ class Answer:
 
 async def relay(connection: Connection, answer: Answer, name: str | None) -> None:
     """The whole answer; `name` is the public name to show in it, None when the engine's is the same. Raises Died."""
-    kind = http.find(connection.headers, b"content-type") or b""
-    if kind.startswith(b"text/event-stream"):
+    kind = (http.find(connection.headers, b"content-type") or b"").lower()
+    if http.find(connection.headers, b"content-encoding"):
+        kind = b""  # there is nothing to be read in it
+    if connection.status in (204, 304):
+        await _relay_head(connection, answer)
+    elif kind.startswith(b"text/event-stream"):
         await _relay_events(connection, answer, name)
     elif name is not None and kind.startswith(b"application/json"):
         await _relay_renamed(connection, answer, name)
     else:
         await answer.start(connection.status, http.for_client(connection.headers))
         await _relay_rest(connection, answer)
+
+
+async def _relay_head(connection: Connection, answer: Answer) -> None:
+    """An answer that has no body, whatever length it gives."""
+    headers = [header for header in http.for_client(connection.headers) if header[0] != b"content-length"]
+    await answer.start(connection.status, headers)
+    await answer.body(b"", more=False)
 
 
 async def _relay_rest(connection: Connection, answer: Answer) -> None:
@@ -72,15 +86,16 @@ async def _relay_events(connection: Connection, answer: Answer, name: str | None
 
 
 async def _relay_renamed(connection: Connection, answer: Answer, name: str) -> None:
-    """Engines say `model` early: most answers stream on from there; of the others the whole is waited for."""
+    """Most engines say `model` early, and the answer streams on from there; of the others the whole is waited for."""
     data = await connection.read()
-    renamed = rename(data, name)
+    renamed = rename_early(data, name)
     if renamed is None:
-        parts = [data]
-        while not connection.ended:
+        parts, size = [data], len(data)
+        while not connection.ended and size < MAX_HELD:
             parts.append(await connection.read())
+            size += len(parts[-1])
         data = b"".join(parts)
-        renamed = rename(data, name) or data
+        renamed = rename_whole(data, name) if connection.ended else data
     headers = http.for_client(connection.headers)
     if (length := http.find(headers, b"content-length")) is not None:
         grown = int(length) + len(renamed) - len(data)

@@ -6,10 +6,10 @@ from typing import Protocol
 import msgspec
 
 from router.catalog import Target
-from router.errors import InvalidRequest, MethodNotAllowed, TooLarge, UnsupportedMedia
+from router.errors import BodyTimeout, MethodNotAllowed, TooLarge, UnsupportedMedia
 from router.proxy import headers as http
 from router.proxy.asgi import Receive, Scope
-from router.proxy.body import read_head, replace_model
+from router.proxy.body import Span, place_model, read_head
 from router.proxy.multipart import find_field, read_name
 from router.proxy.paths import Path
 
@@ -28,34 +28,32 @@ class ClientGone(Exception):
 
 
 class Request(msgspec.Struct):
-    """What the client asked, as far as the router reads it. `span` is where a form's `model` stands."""
+    """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`."""
 
     path: Path
     headers: list[tuple[bytes, bytes]]
     query: bytes
     body: bytes
     model: str
-    span: tuple[int, int] | None = None
+    span: Span
 
     def body_for(self, target: Target) -> bytes:
         """The body, asking for what the engine calls the model."""
         if target.served == self.model:
             return self.body
-        if self.span is None:
-            return replace_model(self.body, target.served)
-        return b"%b%b%b" % (self.body[: self.span[0]], target.served.encode(), self.body[self.span[1] :])
+        name = target.served.encode() if self.path.form else msgspec.json.encode(target.served)
+        return b"%b%b%b" % (self.body[: self.span[0]], name, self.body[self.span[1] :])
 
     def head_for(self, target: Target, length: int) -> bytes:
         """The request line and the headers, for a body of `length` bytes."""
-        public = self.path.public
-        path = public.removeprefix("/v1") if target.paths is None else target.paths[public]
+        prefix = target.address.prefix
+        path = self.path.on(prefix) if target.paths is None else prefix + target.paths[self.path.public]
         query = b"?" + self.query if self.query else b""
         key = b"" if target.key is None else b"authorization: Bearer %b\r\n" % target.key.encode()
-        return b"POST %b%b%b HTTP/1.1\r\nhost: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            target.address.prefix.encode(),
+        return b"POST %b%b HTTP/1.1\r\nhost: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
             path.encode(),
             query,
-            target.address.host.encode(),
+            target.address.authority.encode(),
             key,
             http.for_engine(self.headers),
             length,
@@ -65,15 +63,18 @@ class Request(msgspec.Struct):
 async def read_request(path: Path, scope: Scope, receive: Receive, limits: Limits) -> Request:
     """Raises InvalidRequest and its kind, each saying what the client has to mend; ClientGone."""
     if scope["method"] != "POST":
-        raise MethodNotAllowed(f"{path.public} takes POST, not {scope['method']}")
+        raise MethodNotAllowed(f"{path.public} takes POST, not {scope['method']}", allow="POST")
     headers = scope["headers"]
     content_type = (http.find(headers, b"content-type") or b"").decode("latin-1")
     _check_type(path, content_type.partition(";")[0].strip().lower())
+    if http.find(headers, b"content-encoding") not in (None, b"identity"):
+        raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
     body = await _read_body(headers, receive, limits)
     if path.form:
         span = find_field(body, content_type)
         return Request(path, headers, scope["query_string"], body, read_name(body, span), span)
-    return Request(path, headers, scope["query_string"], body, read_head(body).model or "")
+    name = read_head(body).model or ""
+    return Request(path, headers, scope["query_string"], body, name, place_model(body))
 
 
 def _check_type(path: Path, kind: str) -> None:
@@ -104,7 +105,7 @@ async def _read_body(headers: http.Headers, receive: Receive, limits: Limits) ->
                     return parts[0] if len(parts) == 1 else b"".join(parts)
                 timer.reschedule(loop.time() + limits.body_timeout)
     except TimeoutError:
-        raise InvalidRequest("the body stopped coming; send it without a pause", code="body_timeout") from None
+        raise BodyTimeout("the body stopped coming; send it without a pause") from None
 
 
 def _too_large(limits: Limits) -> TooLarge:

@@ -71,14 +71,14 @@ class Connection(asyncio.Protocol):
         self.headers = []
         self.done = self.keep = self._until_close = False
         self.used += 1
+        if self.closed:
+            raise Died("the connection was closed", silent=True)
         self.deadline = self._loop.time() + self.pool.response_timeout
         if len(body) < HIGH_WATER:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))  # spares a copy of the body
         self._head = self._loop.create_future()
-        if self.closed:
-            raise Died("the connection was closed", silent=True)
         await self._head
         return self.status
 
@@ -104,10 +104,15 @@ class Connection(asyncio.Protocol):
         """Whether `read` has given the whole answer."""
         return self.done and not self._chunks
 
+    @property
+    def reusable(self) -> bool:
+        """Whether another exchange can follow: this one ended as HTTP has it, and the engine took the whole request."""
+        return self.keep and self.done and not self.closed and not self._transport.get_write_buffer_size()
+
     def abort(self) -> None:
         """Closes at once; the engine sees it and stops its work."""
-        if not self.closed:
-            self._transport.abort()
+        self.closed = True
+        self._transport.abort()
 
     def fail(self, reason: str, *, timed_out: bool = False) -> None:
         """Ends the exchange with Died and closes."""
@@ -121,15 +126,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.done:  # an answer nobody asked for
-            self.keep = False
             self.abort()
             return
         if self._head is not None:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.fail(f"the engine's answer is not HTTP: {error}")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.fail(f"the engine's answer is not HTTP: {error.__context__ or error}")
             return
         if self._head is not None and self._head_size > MAX_HEAD:
             self.fail(f"the engine sent more than {MAX_HEAD} bytes of headers")
@@ -153,6 +157,10 @@ class Connection(asyncio.Protocol):
 
     # What httptools calls
 
+    def on_message_begin(self) -> None:
+        if self.done:
+            raise ValueError("something follows its end")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is not None:  # trailers are dropped
             self.headers.append((name.lower(), value))
@@ -162,6 +170,8 @@ class Connection(asyncio.Protocol):
         if self.status < 200:  # informational: the answer proper follows
             self.headers = []
             return
+        if self.status > 599:
+            raise ValueError(f"its status is {self.status}")
         names = {name for name, _ in self.headers}
         self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
         if self._head is not None and not self._head.done():
@@ -251,7 +261,7 @@ class Pool:
         """After an exchange: kept for the next one if it can be, else closed, whatever state it is in."""
         self.busy.discard(connection)
         used_up = self.reuse and connection.used >= self.reuse
-        if connection.keep and connection.done and not connection.closed and not used_up:
+        if connection.reusable and not used_up:
             connection.expires = self.loop.time() + self.idle_time
             self.idle.append(connection)
         else:

@@ -1,0 +1,81 @@
+"""What the router adds to an engine: time and memory. The bounds are requirements."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from running import Up, fake, until
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_200(url: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def seconds_until_200(argv: list[str], url: str) -> float:
+    began = time.monotonic()
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: is_200(url))
+        return time.monotonic() - began
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_router_adds_less_than_half_a_second_to_the_engines_own_time_to_ready(up: Up) -> None:
+    """From the command line's first instruction to the first 200 of /ready, imports and all."""
+    engine, router = free_port(), free_port()
+    model = fake("--load", 1)
+    bare = [word.replace("${PORT}", str(engine)) for word in model["options"]["argv"]]
+    up.write({"m": model}, listen=f"127.0.0.1:{router}")
+    full = [sys.executable, "-m", "router", "up", "-c", str(up.file)]
+    for _ in range(6):  # the best counts: other work on the machine is no cost of the router
+        added = seconds_until_200(full, f"http://127.0.0.1:{router}/ready")
+        added -= seconds_until_200(bare, f"http://127.0.0.1:{engine}/health")
+        sys.stderr.write(f"the router adds {added:.2f} s\n")
+        if added < 0.5:
+            return
+    raise AssertionError(added)
+
+
+def resident(pid: int) -> float:
+    """MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def test_an_idle_router_takes_less_than_60_mib_and_a_keeper_less_than_16(up: Up) -> None:
+    up.ready({"m": fake(replicas=2), "n": fake()})
+    up.cli("ps")
+    keepers = set(up.marked()) - {row.pid for row in up.rows()}
+    assert len(keepers) == 3
+    router, keeper = resident(up.pid), max(map(resident, keepers))
+    sys.stderr.write(f"the router takes {router:.1f} MiB, a keeper {keeper:.1f} MiB\n")
+    assert router < 60
+    assert keeper < 16
+
+
+def test_an_idle_router_does_next_to_nothing(up: Up) -> None:
+    up.ready({"m": fake()})
+
+    def busy() -> int:
+        fields = Path(f"/proc/{up.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    time.sleep(0.5)
+    before = busy()
+    time.sleep(2)
+    assert busy() - before <= 6  # ticks of 10 ms, of 200
