@@ -1,6 +1,7 @@
 """The two forms of llama.cpp's own HTTP server: the `llama-server` program, and our wrapper of the xllamacpp wheel."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from launchers import devices, gguf, programs
@@ -22,11 +23,13 @@ _ATTENTION: Mapping[bool | str | None, str | None] = {True: "on", False: "off", 
 # Every flag has an LLAMA_ARG_ variable. AIP_MODE=PREDICTION (a Vertex AI host) would move the port.
 _SCRUB = ("LLAMA_ARG_*", "LLAMA_API_KEY", "LLAMA_SERVER_*", "AIP_*")
 _HEALTH = Probe("/health")
+# As many requests at a time as it has slots; the others wait in the router. llama.cpp looks for a client that has left
+# its queue only when nothing else has happened for a second, so that one stream keeps it from ever looking; the router
+# lets a waiting client go at once. Its queue is also the slower one: 1,000 requests at once took 3 to 6 s in it.
+_AUTO_SLOTS = 4  # what it makes of no `--parallel`
 # A thread serves one connection, and keeps it for 5 s after its last request. A burst that comes faster than threads
-# wake up is shared out among those there are, so that requests wait 5 s and more behind idle connections: seen in 100
-# connections at once. With a thread for each connection that the router may open none waits, and beyond some dozens of
-# requests llama.cpp's own queue costs more than the router's: 1,000 at once took 3 to 6 s, and 1.1 to 1.8 s with 64.
-_IN_FLIGHT = 64
+# wake up is shared out among those there are, so that requests wait 5 s and more behind idle connections: seen with 64
+# at once. With a thread for each connection that the router may open none waits.
 _SPARE_THREADS = 16  # for probes, and for connections that are just being closed
 
 
@@ -56,15 +59,18 @@ def command(launch: Launch) -> Command:
         paths=_PATHS[launch.kind],
         # It says so itself: `Keep-Alive: timeout=5, max=100`.
         keep_alive=KeepAlive(idle=4, requests=100),
-        concurrency=_in_flight(launch.options),
+        concurrency=_slots(launch),
         body_limit=100 * 1024 * 1024,
         features=frozenset({"metrics", "slots"}),
     )
 
 
-def _in_flight(options: LlamaCppOptions) -> int:
-    """As many as keep every slot busy, with the next one at hand."""
-    return max(_IN_FLIGHT, 2 * (options.slots or 0))
+def _slots(launch: Launch) -> int:
+    """How many requests it computes at a time. The last flag rules, as it does for llama.cpp."""
+    words = [*(word for arg in launch.args for word in arg.split("=", 1)), ""]
+    given = [after for flag, after in pairwise(words) if flag in ("-np", "--parallel") and after.isdigit()]
+    options: LlamaCppOptions = launch.options
+    return max(1, int(given[-1])) if given else options.slots or _AUTO_SLOTS
 
 
 def _model(launch: Launch) -> list[str]:
@@ -87,7 +93,7 @@ def _flags(launch: Launch) -> list[str]:
     return [
         *("--alias", launch.name, "--host", launch.host, "--port", str(launch.port)),
         *("--metrics", "--no-webui"),
-        *("--threads-http", str(_in_flight(options) + _SPARE_THREADS)),
+        *("--threads-http", str(_slots(launch) + _SPARE_THREADS)),
         *_KIND_FLAGS[launch.kind],
         *value("--ctx-size", options.context),
         *value("--parallel", options.slots),

@@ -7,13 +7,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import anyio
-import uvicorn
 
 from router import __version__
 from router.catalog import Catalog, Model
@@ -32,9 +31,8 @@ from router.fleet.states import State
 from router.proxy.asgi import App
 from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
+from router.proxy.server import BACKLOG, Server
 
-BACKLOG = 2048
-"""Connections that wait to be accepted."""
 CONTROL_DRAIN = 1.0
 """Seconds for the commands' last requests."""
 
@@ -60,6 +58,7 @@ class Router:
         self.files = Files(config.state_dir)
         runtime = Local(
             self.files,
+            config.file.parent,  # paths in the file are relative to it, also those that only the engine knows of
             orphan_grace=config.orphan_grace,
             log_max_size=config.log_max_size,
             log_keep=config.log_keep,
@@ -132,38 +131,6 @@ class Router:
         except Exception as fault:  # `_serve` raises it when all have ended
             self._fault = self._fault or fault
             self.stop()
-
-
-class Server(uvicorn.Server):
-    """uvicorn, as a part of a program that minds its signals itself. `drain`: how long in seconds requests in flight
-    may go on when it ends."""
-
-    def __init__(self, app: App, *, drain: float) -> None:
-        settings = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=75,
-        )
-        settings.timeout_graceful_shutdown = drain  # type: ignore[assignment]  # it takes fractions as well
-        super().__init__(settings)
-
-    def hurry(self) -> None:
-        """Ends it now: requests in flight are told that the router is shutting down."""
-        self.should_exit = self.force_exit = True
-        for task in self.server_state.tasks:
-            task.cancel()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
 
 
 @contextmanager

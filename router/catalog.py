@@ -66,9 +66,9 @@ class Target:
     """One ready replica, as the proxy sees it.
 
     `served` is the engine's own name of the model. `paths` maps public paths to the engine's; None is a server
-    elsewhere that has them all (`proxy/paths.py` says where). `key` is what the engine wants as its bearer token. `idle` is how
-    long in seconds, and `reuse` for how many requests, the engine keeps a connection open (0: no limit on requests).
-    `limit` bounds the requests in flight.
+    elsewhere that has them all (`proxy/paths.py` says where). `key` is what the engine wants as its bearer token.
+    `idle` is how long in seconds, and `reuse` for how many requests, the engine keeps a connection open (0: no limit on
+    requests). `limit` bounds the requests in flight.
     """
 
     __slots__ = ("address", "id", "idle", "in_flight", "key", "limit", "paths", "pool", "removed", "reuse", "served")

@@ -16,6 +16,8 @@ RouterError                    status  type                     code
     └── UpstreamTimeout        504     upstream_error           engine_timeout
 """
 
+from typing import Any
+
 import msgspec
 
 
@@ -38,8 +40,11 @@ class RouterError(Exception):
 
     def envelope(self) -> bytes:
         """The JSON body: OpenAI's `error` object, and `detail` for the clients that read only that."""
+        return msgspec.json.encode(self._content())
+
+    def _content(self) -> dict[str, Any]:
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": error, "detail": self.message})
+        return {"error": error, "detail": self.message}
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of a whole answer with `envelope()` as its body."""
@@ -48,8 +53,11 @@ class RouterError(Exception):
             headers.append((b"retry-after", b"%d" % self.retry_after))
         return headers
 
-    def event(self) -> bytes:
-        """The same as the last event of a stream that had begun."""
+    def event(self, *, named: bool) -> bytes:
+        """The same as the last event of a stream that had begun. `named`: its events have names and types (Anthropic's,
+        and OpenAI's responses), and clients pass over one that has none."""
+        if named:
+            return b"event: error\ndata: " + msgspec.json.encode({"type": "error", **self._content()}) + b"\n\n"
         return b"data: " + self.envelope() + b"\n\n"
 
 

@@ -85,11 +85,10 @@ def _log_to_stderr(screen: bool) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.raiseExceptions = False  # a terminal that has gone is no fault
     logging.getLogger("router").setLevel(logging.WARNING if screen else logging.INFO)
-    # It says so of every answer that was left without its end on purpose; `router.proxy` has said why.
-    unfinished = "ASGI callable returned without completing response."
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != unfinished)
-    # What is wrong with a form is told to who sent it.
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    # uvicorn calls both errors: an answer left without its end on purpose (`router.proxy` has said why), and the end of
+    # `drain_timeout`.
+    usual = ("ASGI callable returned without completing response.", "Cancel ")
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(usual))
 
 
 def _detach(config: Config) -> None:

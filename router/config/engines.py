@@ -81,7 +81,8 @@ def _program(scope: Scope, launcher: Launcher, entry: Entry, options: Any, engin
         scope.document.fault(entry.place("environment"), problem, "give an existing environment or program")
         return None
     try:
-        program = launcher.find([named] if named else _places(launcher, engines_dir), options)
+        places = [named] if named else [*_places(launcher, engines_dir), scope.path(".")]
+        program = launcher.find(places, options)
     except Refusal as refusal:
         _refused(scope, refusal, entry)
         return None

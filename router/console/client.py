@@ -1,8 +1,6 @@
 """The commands' end of the running router's unix socket."""
 
-import http.client
 import os
-import socket
 
 import msgspec
 
@@ -33,30 +31,16 @@ class Client:
         self._ask("POST", "/kill" if now else "/stop")
 
     def _ask(self, method: str, path: str) -> bytes:
-        connection = _Connection(os.path.join(self.state_dir, SOCKET))
+        import httpx2  # noqa: PLC0415 - the router shares this module's names, and has no use for the library
+
+        transport = httpx2.HTTPTransport(uds=os.path.join(self.state_dir, SOCKET))
         try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (FileNotFoundError, ConnectionError):
+            with httpx2.Client(transport=transport, base_url="http://router", timeout=TIMEOUT) as client:
+                answer = client.request(method, path)
+        except httpx2.ConnectError:
             raise NotRunning(f"no router runs in {self.state_dir}") from None
-        except (OSError, http.client.HTTPException) as error:
+        except httpx2.HTTPError as error:
             raise NotRunning(f"the router in {self.state_dir} does not answer: {error}") from None
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise NotRunning(f"the router in {self.state_dir} answers {answer.status}; is it of another version?")
-        return body
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP by way of a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("router", timeout=TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(self._path)
+        if answer.status_code != 200:
+            raise NotRunning(f"the router in {self.state_dir} answers {answer.status_code}; is it of another version?")
+        return answer.content

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -232,4 +233,8 @@ def environment(inherited: Mapping[str, str], command: Command, own: Mapping[str
         for name, value in inherited.items()
         if not any(fnmatchcase(name, pattern) for pattern in command.scrub)
     }
-    return {**kept, **command.env, **own}
+    env = {**kept, **command.env, **own}
+    # What an engine's environment brings along (ninja for vLLM's kernels) is found as if it were activated.
+    if (program := Path(command.argv[0])).is_absolute():
+        env["PATH"] = f"{program.parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+    return env

@@ -24,10 +24,11 @@ START_WAIT = 30.0
 
 
 class Local:
-    """`orphan_grace` is how long in seconds an engine outlives a router that was killed."""
+    """`orphan_grace` is how long in seconds an engine outlives a router that was killed. Engines work in the folder
+    `cwd`."""
 
-    def __init__(self, files: Files, *, orphan_grace: float, log_max_size: int, log_keep: int) -> None:
-        self.files, self.log_max_size, self.log_keep = files, log_max_size, log_keep
+    def __init__(self, files: Files, cwd: Path, *, orphan_grace: float, log_max_size: int, log_keep: int) -> None:
+        self.files, self.cwd, self.log_max_size, self.log_keep = files, cwd, log_max_size, log_keep
         self.lease = orphan_grace + 2 * RENEW
 
     async def start(self, start: Start) -> "LocalRun":
@@ -58,7 +59,7 @@ class Local:
         return {
             "argv": start.argv,
             "env": {**KEEPS_ENVIRONMENT, **start.env, MARKER: mark},
-            "cwd": str(self.files.state_dir),
+            "cwd": str(self.cwd),
             "socket": str(path),
             "log": str(self.files.log(start.model, start.replica)),
             "log_max_bytes": self.log_max_size,

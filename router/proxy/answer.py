@@ -44,18 +44,21 @@ class Events:
     `name` is the public name to show, None when the engine's is the same.
     """
 
-    __slots__ = ("_held", "_name", "torn")
+    __slots__ = ("_held", "_name", "named", "torn")
 
     def __init__(self, name: str | None) -> None:
         self._held = bytearray()
         self._name = name
         self.torn = False
         """Whether the last event that was given out lacks its end."""
+        self.named = False
+        """Whether the stream's events have names."""
 
     def feed(self, data: bytes) -> bytes:
         """The events that are whole with `data`, as the engine sent them; b"" when none is."""
         if not self._held and data.endswith(b"\n\n"):  # as it nearly always is
             self.torn = False
+            self.named = self.named or data.startswith(b"event:")
             return data if self._name is None else self._renamed(data)
         known = len(self._held)
         self._held += data
@@ -66,6 +69,7 @@ class Events:
         end = end or len(self._held)
         events = bytes(self._held[:end])
         del self._held[:end]
+        self.named = self.named or events.startswith(b"event:")
         return self._renamed(events)
 
     def rest(self) -> bytes:

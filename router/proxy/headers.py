@@ -16,7 +16,6 @@ OURS = HOP_BY_HOP | frozenset(
 )
 
 _USUAL = (b"keep-alive", b"close")
-_NONE = frozenset[bytes]()
 
 
 def find(headers: Headers, name: bytes) -> bytes | None:
@@ -29,20 +28,19 @@ def find(headers: Headers, name: bytes) -> bytes | None:
 
 def for_engine(headers: Headers) -> bytes:
     """The client's headers as the engine gets them, each line ended; what `connection` names stays behind too."""
-    drop = OURS | nominated(headers)
+    drop = _with_nominated(OURS, headers)
     return b"".join([b"%b: %b\r\n" % header for header in headers if header[0] not in drop])
 
 
 def for_client(headers: Headers) -> list[tuple[bytes, bytes]]:
     """The engine's headers as the client gets them."""
-    drop = HOP_BY_HOP | nominated(headers)
+    drop = _with_nominated(HOP_BY_HOP, headers)
     return [header for header in headers if header[0] not in drop]
 
 
-def nominated(headers: Headers) -> frozenset[bytes]:
-    """The headers that are for the next hop only because a `connection` header says so."""
-    found = _NONE
+def _with_nominated(names: frozenset[bytes], headers: Headers) -> frozenset[bytes]:
+    """`names`, and what `connection` headers say is for the next hop only."""
     for name, value in headers:
         if name == b"connection" and (options := value.lower()) not in _USUAL:
-            found |= {option.strip() for option in options.split(b",")}
-    return found
+            names |= {option.strip() for option in options.split(b",")}
+    return names

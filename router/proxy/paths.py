@@ -12,7 +12,7 @@ class Path(msgspec.Struct, frozen=True):
     beside: bool = False
 
     def on(self, prefix: str) -> str:
-        """The path on a server elsewhere, whose base address ends in `prefix` and has its `/v1/x` at `prefix` + `/x`."""
+        """The path on a server elsewhere whose base address ends in `prefix`: `/v1/x` is `prefix/x` there."""
         if self.beside:
             return prefix.removesuffix("/v1") + self.public
         return prefix + self.public.removeprefix("/v1")

@@ -53,7 +53,7 @@ class Proxy:
 
 
 async def _last_words(answer: Answer) -> None:
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, asyncio.CancelledError):  # nobody waits any longer
         async with asyncio.timeout(LAST_WORDS):
             await answer.fail(Unavailable("the router is shutting down", code="shutting_down", retry_after=5))
 

@@ -39,7 +39,7 @@ class Answer:
             await self.start(error.status, error.headers())
             await self.body(error.envelope(), more=False)
         elif self._events is not None:
-            await self.body((b"\n\n" if self._events.torn else b"") + error.event(), more=False)
+            await self.body((b"\n\n" if self._events.torn else b"") + error.event(named=self._events.named), more=False)
         else:
             log.warning("an answer broke off: %s", error.message)
 

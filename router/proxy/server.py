@@ -1,6 +1,5 @@
 """The listening side: uvicorn, as a part of a program that minds its signals itself."""
 
-import math
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -9,18 +8,19 @@ import uvicorn
 from router.proxy.asgi import App
 from router.proxy.protocol import ClientProtocol
 
+BACKLOG = 2048
+"""Connections that may wait to be taken."""
 KEEP_ALIVE = 75
 """Seconds a client's connection may stay without a whole head of a request."""
 
 
 class Server(uvicorn.Server):
-    """Serves `app` on the sockets given to `serve`, or on the unix socket `uds`. After `should_exit` requests may go on
-    for `drain` seconds."""
+    """Serves `app` on the sockets given to `serve`. `drain`: how long in seconds requests in flight may go on when it
+    ends."""
 
-    def __init__(self, app: App, *, drain: float, uds: str | None = None) -> None:
+    def __init__(self, app: App, *, drain: float) -> None:
         settings = uvicorn.Config(
             app,
-            uds=uds,
             http=ClientProtocol,
             ws="none",
             lifespan="off",
@@ -29,11 +29,17 @@ class Server(uvicorn.Server):
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            backlog=2048,
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, math.ceil(drain)),
         )
+        settings.timeout_graceful_shutdown = drain  # type: ignore[assignment]  # it takes fractions as well
         super().__init__(settings)
+
+    def hurry(self) -> None:
+        """Ends it now: requests in flight are told that the router is shutting down."""
+        self.should_exit = self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

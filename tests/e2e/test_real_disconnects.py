@@ -70,23 +70,37 @@ def engine(router: RealRouter, model: str) -> Iterator[Engine]:
     wait_until("it is idle after", lambda: running(engine) == 0, PICKED_UP, every=SILENCE)
 
 
-@models
+@pytest.mark.parametrize("model", [VLLM])
 def test_leaving_before_the_engine_has_begun_takes_the_request_out_of_its_queue(
     router: RealRouter, model: str, engine: Engine
 ) -> None:
     with ExitStack() as others:
         for _ in range(2):
-            others.enter_context(asked(router, model, stream=False))
+            others.enter_context(asked(router, model, stream=True))
         wait_until("both places are taken", lambda: running(engine) == 2, PICKED_UP)
         with asked(router, model, stream=True) as queued:
             wait_until("the third waits", lambda: waiting(engine) == 1, PICKED_UP)
             queued.leave()
-            if model == LLAMACPP:
-                time.sleep(SILENCE)  # not to wait for anything: asking would keep it from looking
-                assert waiting(engine) == 0
-            else:
-                wait_until("it waits no more", lambda: waiting(engine) == 0, WITHIN)
+            wait_until("it waits no more", lambda: waiting(engine) == 0, WITHIN)
             assert running(engine) == 2, "the others go on"
+
+
+@pytest.mark.parametrize("model", [LLAMACPP])
+def test_leaving_before_llamacpp_has_a_free_slot_keeps_the_request_from_it_for_good(
+    router: RealRouter, model: str, engine: Engine
+) -> None:
+    with ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(asked(router, model, stream=True))
+        wait_until("both slots are taken", lambda: running(engine) == 2, PICKED_UP)
+        with asked(router, model, stream=True) as queued:
+            time.sleep(0.2)  # not to wait for anything: it is to have every chance to reach the engine
+            assert waiting(engine) == 0, "it waits in the router"
+            queued.leave()
+    wait_until("the others are gone", lambda: running(engine) == 0, WITHIN)
+    for _ in range(10):
+        assert running(engine) == 0, "had it still been in the queue, it would run now"
+        time.sleep(0.03)
 
 
 @models

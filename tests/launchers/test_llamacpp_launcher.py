@@ -12,7 +12,7 @@ WRAPPER = Program(("python", "wrapper"), "xllamacpp")
 PYTHON = Program(("python", "-m", "llama_cpp.server"), "python")
 OWN = (
     *("--model", "/models/m.gguf", "--alias", "m", "--host", "127.0.0.1", "--port", "9001", "--metrics", "--no-webui"),
-    *("--threads-http", "80"),
+    *("--threads-http", "20"),
 )
 BINDING = (
     *("--model", "/models/m.gguf", "--model_alias", "m", "--host", "127.0.0.1", "--port", "9001"),
@@ -59,14 +59,19 @@ def test_a_bare_model_gives_only_what_the_router_needs(program: Program) -> None
     assert bare.keep_alive == KeepAlive(idle=4, requests=100)
     assert bare.readiness.path == "/health"
     assert bare.body_limit == 104857600
-    assert bare.concurrency == 64
+    assert bare.concurrency == 4
 
 
 @pytest.mark.parametrize("program", [SERVER, WRAPPER])
 def test_there_is_a_thread_for_each_request_and_some_for_probes(program: Program) -> None:
     many = made(program, {"slots": 100})
-    assert many.concurrency == 200
-    assert has(many.argv, "--threads-http", "216")
+    assert many.concurrency == 100
+    assert has(many.argv, "--threads-http", "116")
+
+
+@pytest.mark.parametrize("args", [("-np", "9"), ("--parallel=9",), ("--parallel", "2", "-np", "9")])
+def test_slots_that_are_given_as_a_raw_flag_count_as_well(args: tuple[str, ...]) -> None:
+    assert made(SERVER, {"slots": 3}, args=args).concurrency == 9
 
 
 def test_a_bare_model_in_the_python_form() -> None:

@@ -13,6 +13,8 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-async def lab() -> AsyncIterator[Lab]:
+async def lab(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Lab]:
+    """A running router; at the end nothing is left in its books, and it has made no mistake."""
     async with running() as lab:
         yield lab
+    assert not [record for record in caplog.get_records("call") if record.exc_info]

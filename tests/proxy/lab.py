@@ -292,7 +292,7 @@ class Lab:
         self.pools: list[Pool] = []
         self.wires: list[Wire] = []
         self.targets: list[Target] = []
-        self.server = Server(self.proxy, drain=1)
+        self.server = Server(self.proxy, drain=0.1)
 
     async def start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)

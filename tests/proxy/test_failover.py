@@ -258,6 +258,16 @@ async def test_an_error_of_the_engine_is_an_answer_and_not_a_death(lab: Lab) -> 
     assert not other.wires
 
 
+@pytest.mark.parametrize("split", [False, True])
+async def test_where_events_have_names_the_last_one_has_too(lab: Lab, split: bool) -> None:
+    """Clients of Anthropic's API pass over an event without a name."""
+    event = b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n'
+    await lab.engine(dying(after=SSE + (chunk(event[:9]) + chunk(event[9:]) if split else chunk(event))))
+    body = (await lab.chat()).body
+    assert body.startswith(event + b'event: error\ndata: {"type":"error","error":{"message":"')
+    assert body.endswith(b"}\n\n")
+
+
 async def test_death_with_the_last_chunk_missing_is_no_end(lab: Lab) -> None:
     await lab.engine(dying(after=SSE + chunk(EVENT) + END[:-2]))
     assert b'"error"' in (await lab.chat()).body
