@@ -1,10 +1,10 @@
 import time
 
 import click
+import psutil
 
 from router.cli.common import ask, file_option
 from router.console.client import Client
-from router.fleet.keeper_tree import read_stat
 
 LOOK = 0.05
 """Seconds between two looks at whether the router is still there."""
@@ -30,6 +30,6 @@ def _stop(client: Client, now: bool) -> int:
 def _is_alive(pid: int) -> bool:
     """Not by the lock that it holds: another router may take that at once."""
     try:
-        return read_stat(pid)[2]
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False

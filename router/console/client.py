@@ -1,6 +1,7 @@
 """The commands' end of the running router's unix socket."""
 
 import os
+import socket
 
 import msgspec
 
@@ -30,15 +31,26 @@ class Client:
     def stop(self, *, now: bool = False) -> None:
         self._ask("POST", "/kill" if now else "/stop")
 
+    @property
+    def _path(self) -> str:
+        return os.path.join(self.state_dir, SOCKET)
+
+    def _knock(self) -> None:
+        """httpx2 leaves the socket open when nobody answers, and takes its time to import."""
+        with socket.socket(socket.AF_UNIX) as knock:
+            try:
+                knock.connect(self._path)
+            except OSError:
+                raise NotRunning(f"no router runs in {self.state_dir}") from None
+
     def _ask(self, method: str, path: str) -> bytes:
+        self._knock()
         import httpx2  # noqa: PLC0415 - the router shares this module's names, and has no use for the library
 
-        transport = httpx2.HTTPTransport(uds=os.path.join(self.state_dir, SOCKET))
+        transport = httpx2.HTTPTransport(uds=self._path)
         try:
             with httpx2.Client(transport=transport, base_url="http://router", timeout=TIMEOUT) as client:
                 answer = client.request(method, path)
-        except httpx2.ConnectError:
-            raise NotRunning(f"no router runs in {self.state_dir}") from None
         except httpx2.HTTPError as error:
             raise NotRunning(f"the router in {self.state_dir} does not answer: {error}") from None
         if answer.status_code != 200:

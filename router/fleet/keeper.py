@@ -35,6 +35,7 @@ SHM_EVERY = 5.0  # seconds between two looks at the tree's shared memory
 TRACKER_WAIT = 1.0  # seconds for multiprocessing's resource_tracker to clean up when all others are gone
 CHASES = 50  # looks at the children in a round of SIGKILL
 KILL_EVERY = 0.05  # seconds between two rounds of SIGKILL when nothing dies meanwhile
+GREETING = 2.0  # seconds for the router to ask for the first time, before an engine that ended at once is reported
 FAREWELL = 1.0  # seconds for the clients to take the last replies
 LONGEST_NAP = 3600.0  # seconds
 NEVER = float("inf")
@@ -65,6 +66,7 @@ class Keeper:
         self.why: str | None = None
         self.exit: int | None = None
         self.empty = False  # no descendant is left
+        self.asked = False  # by anyone, so that there is somebody to tell the end
         self.woken = False  # by a signal, or by the beginning of the end: there may be something to decide
         self.terminated = False  # a signal asked for the end
         self.others_told = False  # the leader is gone, and the others have had their SIGTERM
@@ -84,6 +86,7 @@ class Keeper:
         self.started = time.time()
         self.lease_end = time.monotonic() + self.lease
         self.next_note = time.monotonic() + SHM_EVERY
+        self.greeting_end = time.monotonic() + GREETING
 
     def _listen_to_signals(self) -> None:
         """Signals wake the loop through a pipe; SIGTERM and SIGINT ask for the end."""
@@ -133,6 +136,7 @@ class Keeper:
 
     def answer(self, client: Client, request: dict[str, object]) -> None:
         """One reply a request: status, renew, tail at once; stop when all is gone; else an error."""
+        self.asked = self.woken = True
         try:
             match request.get("op"):
                 case "status":
@@ -204,6 +208,8 @@ class Keeper:
         due = [time.monotonic() + LONGEST_NAP, self.output.flush_at]
         if self.why is None:
             due += [self.lease_end, self.next_note]
+        elif self.empty:
+            due.append(self.greeting_end)
         elif self.kill_end == NEVER:
             due += [self.grace_end, self.alone_since + TRACKER_WAIT]
         else:
@@ -222,7 +228,8 @@ class Keeper:
         if self.why is None:
             self._step_running(now)
         elif self.empty:
-            self._finish([])
+            if self.asked or self.why != "exit" or now >= self.greeting_end:
+                self._finish([])
         else:
             self._step_ending(now)
 
