@@ -57,7 +57,6 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     options: Any
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = {}
     host: str = "127.0.0.1"
     port: int
     key: str
@@ -86,9 +85,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     `env` is set over the inherited environment, from which every name in `scrub` was dropped first (a trailing `*`
     matches a prefix); the model's own `env:` comes last. `served` is the name the engine calls the model in requests
     and answers. `paths` maps each public path (`router.proxy.paths`) that this engine and kind can serve to the
-    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself). `body_limit` is the
-    largest body in bytes the engine takes (None: unknown). `features` are plain facts that other rooms may ask for
-    (`metrics`, `slots`, `sleep`).
+    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself). `features` are plain
+    facts that other rooms may ask for (`metrics`, `slots`, `sleep`).
     """
 
     argv: tuple[str, ...]
@@ -100,7 +98,6 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     paths: Mapping[str, str]
     keep_alive: KeepAlive
     concurrency: int | None = None
-    body_limit: int | None = None
     features: frozenset[str] = frozenset()
 
 
@@ -109,10 +106,10 @@ class Recipe(msgspec.Struct, frozen=True):
 
     `lock` holds exact pins of everything, installed with `--no-deps`. `check` is a path in the environment (a glob)
     that exists when all went well. `build` names what has to be compiled (the user is told that it takes minutes).
-    `env` is set for the installer where the user has not set the name. `stubs` are folders in `launchers/locks/`
-    installed beside the lock. `index` is one more package index, for pins that the user's own indexes do not have: pip
-    runs without it first, and once more with it only when a pin was not found. `script` is a file in `launchers/` that
-    the environment's interpreter runs last (`python -I SCRIPT`), for what pip cannot build.
+    `env` is set for the installer; the user's own `CMAKE_ARGS` come after the recipe's. `stubs` are folders in
+    `launchers/locks/` installed beside the lock. `index` is one more package index, for pins that the user's own
+    indexes do not have: pip runs without it first, and once more with it only when a pin was not found. `script` is a
+    file in `launchers/` that the environment's interpreter runs last (`python -I SCRIPT`), for what pip cannot build.
     """
 
     lock: str

@@ -3,7 +3,7 @@
 The sources come from PyPI, inside the sdist of llama-cpp-python (`vendor/llama.cpp`), so that the machines that can
 install the other engines can install this one too. cmake and ninja come from the environment's lock, the compiler from
 the system. `CMAKE_ARGS` adds to the configuration, as it does for llama-cpp-python: `-DGGML_CUDA=ON` for NVIDIA's GPUs.
-Not by itself where `nvcc` is: a toolkit without a driver, as on this project's own machines, fails to link.
+Not by itself where `nvcc` is: a toolkit without a driver fails to link.
 """
 
 import os

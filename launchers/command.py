@@ -67,7 +67,7 @@ class CommandLauncher:
         options: CommandOptions = launch.options
         probe = Probe(options.ready, (options.ready_status,), key=options.key_env is not None)
         return Command(
-            argv=(*launch.program.argv, *_filled(launch, options.argv[1:]), *_filled(launch, launch.args)),
+            argv=(*launch.program.argv, *_filled(launch, options.argv[1:]), *launch.args),
             env=devices.visible(launch.gpus) | ({options.key_env: launch.key} if options.key_env else {}),
             readiness=probe,
             liveness=probe,

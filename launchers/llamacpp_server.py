@@ -40,12 +40,8 @@ def program_in(place: Path) -> Program | None:
 
 def wrapper_in(place: Path) -> Program | None:
     python = programs.interpreter_with(place, "xllamacpp")
-    return wrapper(python) if python else None
-
-
-def wrapper(python: Path) -> Program:
     # By path: the interpreter that has the wheel may not have our package. Isolated, unbuffered.
-    return Program((str(python), "-I", "-u", str(_WRAPPER)), "xllamacpp")
+    return Program((str(python), "-I", "-u", str(_WRAPPER)), "xllamacpp") if python else None
 
 
 def command(launch: Launch) -> Command:
@@ -60,7 +56,6 @@ def command(launch: Launch) -> Command:
         # It says so itself: `Keep-Alive: timeout=5, max=100`.
         keep_alive=KeepAlive(idle=4, requests=100),
         concurrency=_slots(launch),
-        body_limit=100 * 1024 * 1024,
         features=frozenset({"metrics", "slots"}),
     )
 

@@ -65,7 +65,7 @@ class Router:
         )
         engines = any(isinstance(spec, EngineSpec) and spec.gpus.mode != "inherit" for spec in config.models)
         self.fleet = Fleet(config, self.catalog, runtime, read_nvml() if engines else [], self.events)
-        self.public = Server(self._application(), drain=config.drain_timeout)
+        self.public = Server(self._application(), drain=config.drain_timeout, send_timeout=config.send_timeout)
         self.address = ""
         self._stop = anyio.Event()
         self._fault: Exception | None = None
@@ -102,7 +102,8 @@ class Router:
 
     async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
         self._listen_to_signals()
-        control = Server(control_app(self, Info(os.getpid(), self.address, __version__)), drain=CONTROL_DRAIN)
+        app = control_app(self, Info(os.getpid(), self.address, __version__))
+        control = Server(app, drain=CONTROL_DRAIN, send_timeout=self.config.send_timeout)
         controlling = asyncio.ensure_future(self._part(control.serve([unix])))
         supervising = asyncio.ensure_future(self._part(self.fleet.run()))
         serving = asyncio.ensure_future(self._part(self.public.serve([tcp])))
@@ -150,6 +151,8 @@ def _lock(files: Files) -> Iterator[IO[str]]:
             who = f"pid {pid} at {address}" if pid else "it is just starting"
             remedy = "end it with `router down`, or set another `state_dir`"
             raise CannotStart(f"a router runs already with {files.state_dir} ({who}); {remedy}") from None
+        except OSError as error:  # a network's file system may have no locks
+            raise _unusable(files.state_dir, error) from None
         lock.truncate(0)
         yield lock
         lock.truncate(0)

@@ -101,6 +101,10 @@ class Target:
             self.pool = None
 
 
+Waiter = tuple[asyncio.Future[Target], Collection[Target]]
+"""A request without a replica, and those it does not want."""
+
+
 class Model:
     """A public name, and the replicas that answer to it.
 
@@ -124,7 +128,7 @@ class Model:
         self.paths = None if paths is None else frozenset(paths)
         self.targets: list[Target] = []
         self.outlook = "it was not started yet"
-        self._waiting: deque[asyncio.Future[Target]] = deque()
+        self._waiting: deque[Waiter] = deque()
 
     def __repr__(self) -> str:
         return f"<Model {self.name} targets={self.targets} waiting={self.waiting}>"
@@ -150,14 +154,18 @@ class Model:
         target.removed = True
         target.close_if_idle()
 
-    async def claim(self) -> Target:
+    def has_other(self, than: Collection[Target]) -> bool:
+        """Whether a replica is ready, free or not, that is none of `than`."""
+        return any(target not in than for target in self.targets)
+
+    async def claim(self, avoid: Collection[Target] = ()) -> Target:
         """A replica, counted as taken; first come, first served. `Unavailable` after `limits.queue_timeout` seconds.
 
         Whoever claims must `release`. A task cancelled while it waits holds nothing.
         """
-        if not self._waiting and (target := self.claim_now()) is not None:
+        if not self._waiting and (target := self.claim_now(avoid)) is not None:
             return target
-        return await self._wait()
+        return await self._wait(avoid)
 
     def claim_now(self, avoid: Collection[Target] = ()) -> Target | None:
         """The ready replica with the fewest requests in flight, or None; never one of `avoid`.
@@ -185,20 +193,21 @@ class Model:
         if self._waiting:
             self._serve_waiting()
 
-    async def _wait(self) -> Target:
+    async def _wait(self, avoid: Collection[Target]) -> Target:
         if len(self._waiting) >= self.limits.queue_size:
             message = f"model '{self.name}' has {self.limits.queue_size} requests waiting already; try again later"
             raise Unavailable(message, code="queue_full", retry_after=5)
         future: asyncio.Future[Target] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        waiter = (future, avoid)
+        self._waiting.append(waiter)
         try:
             async with asyncio.timeout(self.limits.queue_timeout):
                 return await future
         except TimeoutError:
-            self._leave(future)
+            self._leave(waiter)
             raise self._late() from None
         except asyncio.CancelledError:
-            self._leave(future)
+            self._leave(waiter)
             raise
 
     def _late(self) -> Unavailable:
@@ -208,18 +217,24 @@ class Model:
         return Unavailable(f"model '{self.name}' is not ready: {self.outlook}", retry_after=RETRY_AFTER)
 
     def _serve_waiting(self) -> None:
+        passed: list[Waiter] = []
         while self._waiting:
-            if self._waiting[0].done():  # it was cancelled, and its task had no turn yet
-                self._waiting.popleft()
-            elif (target := self.claim_now()) is not None:
-                self._waiting.popleft().set_result(target)
-            else:
-                return
+            future, avoid = waiter = self._waiting.popleft()
+            if future.done():  # it was cancelled, and its task had no turn yet
+                continue
+            if (target := self.claim_now(avoid)) is not None:
+                future.set_result(target)
+                continue
+            passed.append(waiter)
+            if not avoid:
+                break  # nothing is free; else those behind may want what this one avoids
+        self._waiting.extendleft(reversed(passed))
 
-    def _leave(self, future: asyncio.Future[Target]) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         """Out of the queue; a replica that was handed over in the same turn of the loop is given back."""
-        if future in self._waiting:
-            self._waiting.remove(future)
+        future, _ = waiter
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
         elif future.done() and not future.cancelled():
             self.release(future.result())
 

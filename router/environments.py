@@ -17,7 +17,8 @@ from launchers.base import Launcher, Recipe
 FOLDER = Path(launchers.__file__).parent
 LOCKS = FOLDER / "locks"
 STAMP = ".engine-router"
-"""Written last: an environment without it, or with another recipe's, is made anew."""
+"""Made first, filled last: one that is empty, or another recipe's, belongs to an environment to be made anew. A folder
+without it is somebody else's."""
 
 Report = Callable[[int, int, str], None]
 """Steps done, steps in all, and what is being done."""
@@ -47,10 +48,14 @@ def folder(launcher: Launcher, name: str, engines_dir: Path) -> Path:
 def install(recipe: Recipe, target: Path, report: Report) -> bool:
     """Makes the environment; False if it was complete already. Raises InstallFailed."""
     stamp = _fingerprint(recipe)
-    if (target / STAMP).exists() and (target / STAMP).read_text() == stamp:
-        return False
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if (target / STAMP).exists():
+        if (target / STAMP).read_text() == stamp:
+            return False
+        shutil.rmtree(target, ignore_errors=True)
+    elif target.exists() and any(target.iterdir()):
+        raise InstallFailed(f"{target} was not made by `router install`; move it away, or name another --dir")
+    target.mkdir(parents=True, exist_ok=True)
+    (target / STAMP).touch()
     packages = len(_pins(recipe))
     total = 2 * packages + 1
     report(0, total, "making the virtual environment")
@@ -103,8 +108,10 @@ def _run(argv: list[str], env: Mapping[str, str], target: Path, follow: Callable
     if (own := environ.get("CMAKE_ARGS")) and "CMAKE_ARGS" in env:
         whole["CMAKE_ARGS"] = f"{env['CMAKE_ARGS']} {own}"  # of two settings cmake takes the last: the user's
     with (
-        log.open("a") as copy,
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=whole) as process,
+        log.open("a", encoding="utf-8") as copy,
+        subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=whole
+        ) as process,
     ):
         for line in process.stdout or ():
             copy.write(line)

@@ -36,8 +36,18 @@ def test_an_engine_is_installed_once_and_then_found(tmp_path: Path) -> None:
 def test_an_environment_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "llamacpp").mkdir()
     (tmp_path / "llamacpp" / "leftover").touch()
+    (tmp_path / "llamacpp" / STAMP).touch()
     assert router("install", "llamacpp", "--dir", str(tmp_path)).returncode == 0
     assert not (tmp_path / "llamacpp" / "leftover").exists()
+
+
+def test_a_folder_that_somebody_else_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "llamacpp").mkdir()
+    (tmp_path / "llamacpp" / "precious").touch()
+    result = router("install", "llamacpp", "--dir", str(tmp_path))
+    assert result.returncode == 1
+    assert "move it away, or name another --dir" in result.stderr
+    assert (tmp_path / "llamacpp" / "precious").exists()
 
 
 def test_a_failure_says_what_pip_said_and_where_the_whole_output_is(tmp_path: Path) -> None:
@@ -46,7 +56,7 @@ def test_a_failure_says_what_pip_said_and_where_the_whole_output_is(tmp_path: Pa
     assert "No matching distribution found for xllamacpp" in result.stderr
     assert str(tmp_path / "llamacpp" / "install.log") in result.stderr
     assert "Traceback" not in result.stderr
-    assert not (tmp_path / "llamacpp" / STAMP).exists()
+    assert not (tmp_path / "llamacpp" / STAMP).read_text()
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:

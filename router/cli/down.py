@@ -15,21 +15,14 @@ LOOK = 0.05
 @click.option("--now", is_flag=True, help="Wait for no request and no engine: kill them.")
 def command(option: str | None, now: bool) -> None:
     """Stop a running router and every process of its engines; returns when all are gone."""
-    pid = ask(option, lambda client: _stop(client, now))
-    while _is_alive(pid):
+    router = ask(option, lambda client: _stop(client, now))
+    while router.is_running() and router.status() != psutil.STATUS_ZOMBIE:
         time.sleep(LOOK)
-    click.echo(f"the router (pid {pid}) has ended")
+    click.echo(f"the router (pid {router.pid}) has ended")
 
 
-def _stop(client: Client, now: bool) -> int:
-    pid = client.info().pid
+def _stop(client: Client, now: bool) -> psutil.Process:
+    """The process, and not only its pid: another one may get that. Nor the lock, which the next router may hold."""
+    router = psutil.Process(client.info().pid)
     client.stop(now=now)
-    return pid
-
-
-def _is_alive(pid: int) -> bool:
-    """Not by the lock that it holds: another router may take that at once."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return router

@@ -38,7 +38,8 @@ def command(model: str, option: str | None, follow: bool, replica: int, lines: i
 
 def _open(file: Path) -> list[BinaryIO]:
     """The log and its rotated files, the oldest first."""
-    rotated = sorted(file.parent.glob(f"{file.name}.*"), key=lambda path: int(path.suffix[1:]), reverse=True)
+    numbered = [path for path in file.parent.glob(f"{file.name}.*") if path.suffix[1:].isdecimal()]
+    rotated = sorted(numbered, key=lambda path: int(path.suffix[1:]), reverse=True)
     logs: list[BinaryIO] = []
     for path in (*rotated, file):
         with suppress(FileNotFoundError):  # rotated away just now

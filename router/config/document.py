@@ -13,7 +13,7 @@ class Document:
     """What the file says, and the faults found in it so far.
 
     `data` is None when the file cannot be read as a mapping. `lines` tells where each place stands; `texts` how each
-    value that YAML does not take for text is written; `filled` where a variable stood. Values that came from the
+    value that YAML does not take for text is written; `filled` which variables stood where. Values that came from the
     environment are shown as `${NAME}` in every fault.
     """
 
@@ -21,7 +21,7 @@ class Document:
         self.data: dict[str, Any] | None = None
         self.lines: dict[Where, int] = {}
         self.texts: dict[Where, str] = {}
-        self.filled: set[Where] = set()
+        self.filled: dict[Where, set[str]] = {}
         self._found: dict[Fault, None] = {}
         self._hidden: dict[str, str] = {}
 

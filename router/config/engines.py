@@ -13,6 +13,8 @@ from router.config import gpus, sources
 from router.config.convert import convert, nearest
 from router.config.document import ABSENT
 from router.config.entries import Entry
+from router.config.faults import Where
+from router.config.reading import ENGINE_VARIABLES
 from router.config.schema import RouterFile
 from router.config.scope import Scope
 from router.config.specs import EngineSpec, GpuRequest, launch
@@ -35,6 +37,8 @@ def resolve(scope: Scope, entry: Entry, options: Any, engines_dir: Path) -> Engi
         problem = f"{launcher.name} does not serve {kind}"
         scope.document.fault((*entry.where, "kind"), problem, f"one of: {', '.join(launcher.kinds)}")
     typed = convert(scope.document, options or {}, launcher.Options, (*entry.where, "options"))
+    if launcher.recipes:
+        _check_variables(scope, options, (*entry.where, "options"))
     source = _source(scope, launcher, entry)
     request = gpus.request(scope, entry.values.gpus, entry.place("gpus"))
     program = None if typed is ABSENT else _program(scope, launcher, entry, typed, engines_dir)
@@ -58,6 +62,16 @@ def resolve(scope: Scope, entry: Entry, options: Any, engines_dir: Path) -> Engi
         stop_grace=entry.values.stop_grace,
     )
     return None if spec.program.form == "auto" else _rehearsed(scope, launcher, spec, entry)
+
+
+def _check_variables(scope: Scope, value: Any, where: Where) -> None:
+    """`${PORT}` and the like, which were left as they are, are for `engine: command` alone."""
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_variables(scope, part, (*where, key))
+    if isinstance(value, str) and any(f"${{{name}}}" in value for name in ENGINE_VARIABLES):
+        names = ", ".join(sorted(ENGINE_VARIABLES))
+        remedy = f"name the variable otherwise: {names} are the router's own below `options`"
+        scope.document.fault(where, "a variable that only `engine: command` fills", remedy)
 
 
 def _source(scope: Scope, launcher: Launcher, entry: Entry) -> Source | None:

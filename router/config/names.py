@@ -35,5 +35,6 @@ def _check_usable(document: Document, name: str, where: Where) -> bool:
     if len(quote(name, safe="")) > _LONGEST:
         problem = "too long a name"
     if problem:
-        document.fault(where, problem, "begin with a letter or digit, go on with those and ./:@+_-, 200 at most")
+        remedy = f"begin with a letter or digit, go on with those and ./:@+_-, {_LONGEST} at most (é counts as %C3%A9)"
+        document.fault(where, problem, remedy)
     return not problem

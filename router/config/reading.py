@@ -214,7 +214,7 @@ class _Builder:
         for problem, remedy in result.faults:
             self.document.fault(where, problem, remedy)
         for value, name in result.values.items():
-            self.document.filled.add(where)
+            self.document.filled.setdefault(where, set()).add(name)
             if value not in LAUNCHERS:  # no secret, and remedies name them
                 self.document.hide(value, name)
         return None if result.faults else result.text

@@ -16,7 +16,7 @@ from router.config.values import Secret, Unfit, parse_secret
 FOR_ENGINES = ("model", "environment", "gpus", "args", "options", "env", "replicas", "start_timeout", "stop_grace")
 LARGEST_KEY_FILE = 65536
 _REMEDY = "write it like https://api.example.com/v1"
-_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 _PREFIX = re.compile(r"[!-~]*")
 _ENDPOINT = re.compile(r".*/(chat/completions|completions|embeddings|rerank|responses|messages|models)/?")
 

@@ -46,11 +46,20 @@ def resolve(scope: Scope, file: Path) -> Config | None:
         engines_dir=engines_dir,
         max_body=entry.max_body,
         body_timeout=entry.body_timeout,
+        send_timeout=entry.send_timeout,
         drain_timeout=entry.drain_timeout,
         orphan_grace=entry.orphan_grace,
         log_max_size=entry.log.max_size,
         log_keep=entry.log.keep,
+        secrets=_secrets(document),
     )
+
+
+def _secrets(document: Document) -> frozenset[str]:
+    """The variables of `keys[].key` and `models.*.api_key`."""
+    holders = {("keys", "key"), ("models", "api_key")}
+    named = [names for where, names in document.filled.items() if len(where) == 3 and (where[0], where[2]) in holders]
+    return frozenset().union(*named)
 
 
 def _models(

@@ -157,6 +157,9 @@ class RouterFile(msgspec.Struct, kw_only=True, frozen=True):
     body_timeout: Annotated[
         Timeout, _text("How long a client may pause in the middle of sending its request.", "1m")
     ] = Timeout(60)
+    send_timeout: Annotated[
+        Timeout, _text("How long a client may leave its answer unread before it is given up.", "5m")
+    ] = Timeout(300)
     drain_timeout: Annotated[
         Duration, _text("How long requests in flight may go on after Ctrl-C or `router down`.", "5s")
     ] = Duration(5)

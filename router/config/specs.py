@@ -11,7 +11,7 @@ from router.config.values import Secret
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
-    """`inherit`: nothing is set; `none`; `count` of them, placed by the fleet; or these `ids` (indices, UUIDs)."""
+    """`inherit`: nothing is set; `none`; `count` of them, placed by the fleet; or these `ids` (NVML indices)."""
 
     mode: Literal["inherit", "none", "count", "ids"] = "inherit"
     count: int = 0
@@ -86,10 +86,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     engines_dir: Path
     max_body: int
     body_timeout: float
+    send_timeout: float
     drain_timeout: float
     orphan_grace: float
     log_max_size: int
     log_keep: int
+    secrets: frozenset[str]
+    """The environment's variables that hold a key: not for engines."""
 
 
 def launch(spec: EngineSpec, *, port: int, key: str, gpus: tuple[str, ...] | None) -> Launch:
@@ -100,7 +103,6 @@ def launch(spec: EngineSpec, *, port: int, key: str, gpus: tuple[str, ...] | Non
         source=spec.source,
         options=spec.options,
         args=spec.args,
-        env=spec.env,
         port=port,
         key=key,
         gpus=gpus,

@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from launchers import LAUNCHERS
-from launchers.base import Command
+from launchers.base import Command, Refusal
 from router.catalog import Address, Model, Target
 from router.config import EngineSpec, launch
 from router.fleet.ports import Ports
@@ -43,6 +43,8 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     runtime: Runtime
     ports: Ports
+    secrets: frozenset[str]
+    """Variables of the router's environment that no engine inherits."""
     changed: Callable[["Engine", str], None]
     """Told of each change of a state, with the reason."""
 
@@ -96,17 +98,27 @@ class Engine:
             raise Failure(str(error)) from None
         key = secrets.token_urlsafe(24)
         try:
-            command = LAUNCHERS[self.spec.engine].command(launch(self.spec, port=port, key=key, gpus=self.gpus))
+            command = self._command(port, key)
             run = await self._start(command)
             self.pid = run.pid
             await self._serve(run, command, port, key)
+        except Failure as failure:
+            raise Failure(str(failure).replace(key, "(its key)")) from None
         finally:
             self._around.ports.give_back(port)
             self.pid = self.port = None
             self.last_line = ""
 
+    def _command(self, port: int, key: str) -> Command:
+        """The launcher refused nothing when the file was checked; what is on disk may have changed since."""
+        try:
+            return LAUNCHERS[self.spec.engine].command(launch(self.spec, port=port, key=key, gpus=self.gpus))
+        except Refusal as refusal:
+            raise Failure(str(refusal)) from None
+
     async def _start(self, command: Command) -> Run:
-        env = environment(os.environ, command, self.spec.env)
+        inherited = {name: value for name, value in os.environ.items() if name not in self._around.secrets}
+        env = environment(inherited, command, self.spec.env)
         start = Start(
             model=self.spec.name, replica=self.replica, argv=command.argv, env=env, grace=self.spec.stop_grace
         )
@@ -234,7 +246,9 @@ def environment(inherited: Mapping[str, str], command: Command, own: Mapping[str
         if not any(fnmatchcase(name, pattern) for pattern in command.scrub)
     }
     env = {**kept, **command.env, **own}
-    # What an engine's environment brings along (ninja for vLLM's kernels) is found as if it were activated.
-    if (program := Path(command.argv[0])).is_absolute():
-        env["PATH"] = f"{program.parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+    # What an engine's environment brings along (ninja for vLLM's kernels) is found as if it were activated. A folder
+    # that is on PATH already keeps its place: /bin of `bash serve.sh` must not come before the user's own environment.
+    program, path = Path(command.argv[0]), env.get("PATH", os.defpath)
+    if program.is_absolute() and str(program.parent) not in path.split(os.pathsep):
+        env["PATH"] = f"{program.parent}{os.pathsep}{path}"
     return env

@@ -1,6 +1,9 @@
 """What the fleet keeps in the state folder."""
 
+import errno
 import hashlib
+import os
+import stat
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -17,15 +20,24 @@ class Files:
     def make(self) -> None:
         """Raises OSError."""
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_owner()
         for folder in (self.run, self.logs):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
 
+    def _check_owner(self) -> None:
+        """Who else may write here could lay links, and so have other files of this user's written over."""
+        found = self.state_dir.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "it belongs to another user")
+        if found.st_mode & stat.S_IWOTH:
+            raise PermissionError(errno.EPERM, "everybody may write in it")
+
     @cached_property
     def identity(self) -> str:
         """The state folder and no other, though one in a container may have the same path."""
-        stat = self.state_dir.stat()
-        return f"{self.state_dir}#{stat.st_dev:x}.{stat.st_ino:x}#"
+        found = self.state_dir.stat()
+        return f"{self.state_dir}#{found.st_dev:x}.{found.st_ino:x}#"
 
     def socket(self, model: str, replica: int) -> Path:
         """Short, whatever the name: a unix socket's path has at most 107 bytes."""

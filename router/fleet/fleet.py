@@ -24,7 +24,7 @@ class Fleet:
         self._runtime = runtime
         self._events = events
         self._hurry = asyncio.Event()
-        around = Surroundings(runtime, Ports(), self._changed)
+        around = Surroundings(runtime, Ports(), config.secrets, self._changed)
         self.engines = [
             Engine(spec, replica, placed[spec.name, replica], catalog.resolve(spec.name), around)
             for spec in specs
@@ -63,14 +63,15 @@ class Fleet:
         return [_row(engine) for engine in self.engines]
 
     def _changed(self, engine: Engine, detail: str) -> None:
-        engine.model.outlook = _outlook(engine, detail)
+        engine.model.outlook = _outlook(engine)
         self._events.emit(engine.spec.name, engine.replica, engine.state, detail)
 
 
-def _outlook(engine: Engine, detail: str) -> str:
-    return (
-        f"its engine {detail}; it is started again" if engine.state is State.FAILED else f"its engine is {engine.state}"
-    )
+def _outlook(engine: Engine) -> str:
+    """For clients, and so without the engine's own words, which may hold anything."""
+    if engine.state is State.FAILED:
+        return "its engine failed and is started again; `router ps` says why"
+    return f"its engine is {engine.state}"
 
 
 def _row(engine: Engine) -> Row:

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Gpu(msgspec.Struct, frozen=True):
-    """One GPU; memory in bytes."""
+    """One GPU; memory in bytes, 0 where the driver does not tell (it is the machine's own)."""
 
     index: int
     uuid: str
@@ -23,27 +23,28 @@ def read_nvml() -> list[Gpu]:
     import pynvml  # noqa: PLC0415 - only who asks for GPUs pays for it
 
     gpus = []
-    try:
+    with suppress(pynvml.NVMLError):
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            with suppress(pynvml.NVMLError):  # it has fallen off the bus
-                gpus.append(_read(pynvml, index))
-    finally:
-        pynvml.nvmlShutdown()
+        try:
+            for index in range(pynvml.nvmlDeviceGetCount()):
+                with suppress(pynvml.NVMLError):  # it has fallen off the bus
+                    gpus.append(_read(pynvml, index))
+        finally:
+            pynvml.nvmlShutdown()
     return gpus
 
 
 def _read(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(index, nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), memory.total, memory.free)
+    total = free = 0
+    with suppress(nvml.NVMLError_NotSupported):
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        total, free = memory.total, memory.free
+    return Gpu(index, nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), total, free)
 
 
 class Request(Protocol):
-    """What a model asks for, see `router.config.resolve.GpuRequest`."""
+    """What a model asks for, see `router.config.specs.GpuRequest`."""
 
     @property
     def mode(self) -> str: ...

@@ -9,7 +9,7 @@ It is the subreaper of the engine: whatever session, group or double fork, every
 below the keeper, and having no child left (ECHILD) proves that all of them are gone. argv and env hold secrets: neither
 is ever printed or logged.
 
-Standard library only, and light imports: there is one such process per engine. It takes 13 MiB; subprocess or asyncio
+Standard library only, and light imports: there is one such process per engine. It takes 12 MiB; subprocess or asyncio
 would cost more than all the rest.
 """
 

@@ -47,12 +47,20 @@ class Local:
         reply = await _tell(keeper, self._spec(start, path, mark))
         if "error" in reply:
             await keeper.wait()
+            await asyncio.to_thread(kill_marked, mark)
             raise StartFailed(reply["error"])
         try:
-            events, requests = await Wire.open(path), await Wire.open(path)
-        except OSError:
+            events = await Wire.open(path)
+            try:
+                requests = await Wire.open(path)
+            except OSError:
+                events.close()
+                raise
+        except OSError as error:
+            _kill(keeper)
             await keeper.wait()
-            raise StartFailed("the engine ended at once, and its keeper with it") from None
+            await asyncio.to_thread(kill_marked, mark)
+            raise StartFailed(f"its keeper cannot be reached: {error.strerror or error}") from None
         return LocalRun(reply["engine"], keeper, path, mark, events, requests)
 
     def _spec(self, start: Start, path: Path, mark: str) -> dict[str, Any]:
@@ -145,8 +153,7 @@ class LocalRun:
             await asyncio.sleep(RENEW)
 
     def _kill_keeper(self) -> None:
-        with suppress(ProcessLookupError):
-            self._keeper.kill()
+        _kill(self._keeper)
 
     async def _keeper_lost(self) -> Exit:
         """Somebody killed the keeper; what it kept is still known by the mark it carries."""
@@ -165,6 +172,11 @@ def _words(message: dict[str, Any]) -> str:
     return reasons.get(message.get("reason", ""), tail)
 
 
+def _kill(keeper: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        keeper.kill()
+
+
 async def _tell(keeper: asyncio.subprocess.Process, spec: dict[str, Any]) -> dict[str, Any]:
     """Hands the keeper its spec; its first and only line."""
     assert keeper.stdin is not None  # noqa: S101 - both are pipes
@@ -177,8 +189,7 @@ async def _tell(keeper: asyncio.subprocess.Process, spec: dict[str, Any]) -> dic
     except (ConnectionError, TimeoutError):
         line = b""
     if not line.endswith(b"\n"):
-        with suppress(ProcessLookupError):
-            keeper.kill()
+        _kill(keeper)
         return {"error": "its keeper did not start"}
     reply: dict[str, Any] = json.loads(line)
     return reply

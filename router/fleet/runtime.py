@@ -30,10 +30,12 @@ class Exit(msgspec.Struct, frozen=True):
     left: tuple[int, ...] = ()
 
     def describe(self) -> str:
-        """One line: how it ended, and the last line it wrote."""
+        """One line: how it ended, what it left, and the last line it wrote."""
         how = "ended" if self.status is None else f"exited with status {self.status}"
         if self.status is not None and self.status < 0:
             how = f"was killed by signal {-self.status}"
+        if self.left:
+            how += f" and left the processes {', '.join(map(str, self.left))}, which cannot be ended"
         lines = [line.strip() for line in self.tail.splitlines() if line.strip()]
         return f"{how}: {lines[-1][:300]}" if lines else how
 

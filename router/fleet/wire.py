@@ -57,8 +57,10 @@ class Wire:
         """SIGKILL for the process that listens at the other end."""
         connection = self._writer.get_extra_info("socket")
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        with suppress(ProcessLookupError):
-            os.kill(struct.unpack("3i", credentials)[0], signal.SIGKILL)
+        pid, _, _ = struct.unpack("3i", credentials)
+        if pid > 0:  # 0: it runs in another container, and to kill 0 is to kill ourselves
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         self._writer.close()

@@ -20,10 +20,9 @@ Span = tuple[int, int]
 
 
 class Head(msgspec.Struct):
-    """The two members of a request that the router reads."""
+    """The one member of a request that the router reads."""
 
     model: str | None = None
-    stream: bool | None = None
 
 
 class _Place(msgspec.Struct):
@@ -45,7 +44,7 @@ _UTF8_PIECE = 1 << 20
 
 
 def read_head(body: bytes) -> Head:
-    """`model` and `stream` of a request. Raises InvalidRequest that says what the client has to mend."""
+    """`model` of a request. Raises InvalidRequest that says what the client has to mend."""
     try:
         head = _decode_head(body)
         if not body.isascii():
@@ -73,8 +72,6 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
     text = str(error)
     if "$.model" in text:
         return InvalidRequest("`model` must be a string", code="missing_model", param="model")
-    if "$.stream" in text:
-        return InvalidRequest("`stream` must be true or false", param="stream")
     return InvalidRequest("the body must be a JSON object", code="invalid_json")
 
 

@@ -1,6 +1,6 @@
 """Which headers go on in each direction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -38,9 +38,10 @@ def for_client(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [header for header in headers if header[0] not in drop]
 
 
-def _with_nominated(names: frozenset[bytes], headers: Headers) -> frozenset[bytes]:
+def _with_nominated(names: frozenset[bytes], headers: Headers) -> Collection[bytes]:
     """`names`, and what `connection` headers say is for the next hop only."""
+    nominated: set[bytes] = set()
     for name, value in headers:
         if name == b"connection" and (options := value.lower()) not in _USUAL:
-            names |= {option.strip() for option in options.split(b",")}
-    return names
+            nominated.update(option.strip() for option in options.split(b","))
+    return names | nominated if nominated else names

@@ -70,7 +70,12 @@ async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) ->
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
     watch = asyncio.ensure_future(_disconnect(receive))
-    watch.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
+
+    def leave(watch: asyncio.Future[None]) -> None:
+        if not watch.cancelled():
+            task.cancel()
+
+    watch.add_done_callback(leave)
     try:
         await work
     except asyncio.CancelledError:
@@ -79,6 +84,7 @@ async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) ->
         task.uncancel()
         raise ClientGone from None
     finally:
+        watch.remove_done_callback(leave)  # it may be about to run, and the work is done
         watch.cancel()
 
 
@@ -98,12 +104,11 @@ async def _forward(model: Model, request: Request, answer: Answer) -> None:
         except (ConnectFailed, Died) as error:
             failed.append(target)
             over = answer.started or (isinstance(error, Died) and error.timed_out)
-            following = None if over else model.claim_now(failed)
-            if following is None:
+            if over or not model.has_other(failed):
                 raise _upstream_error(model, error) from None
         finally:
             model.release(target)
-        target = following
+        target = await model.claim(failed)
 
 
 async def _exchange(model: Model, target: Target, request: Request, answer: Answer) -> None:

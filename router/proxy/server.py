@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
@@ -15,13 +16,13 @@ KEEP_ALIVE = 75
 
 
 class Server(uvicorn.Server):
-    """Serves `app` on the sockets given to `serve`. `drain`: how long in seconds requests in flight may go on when it
-    ends."""
+    """Serves `app` on the sockets given to `serve`. In seconds, `drain`: how long requests in flight may go on when it
+    ends; `send_timeout`: how long a client may leave its answer unread."""
 
-    def __init__(self, app: App, *, drain: float) -> None:
+    def __init__(self, app: App, *, drain: float, send_timeout: float) -> None:
         settings = uvicorn.Config(
             app,
-            http=ClientProtocol,
+            http=partial(ClientProtocol, send_timeout=send_timeout),  # type: ignore[arg-type]  # it is only called
             ws="none",
             lifespan="off",
             log_config=None,

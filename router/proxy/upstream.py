@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
     """One connection to an engine. `ask` sends a request and gives the status; `headers` and `read` give the rest."""
 
     __slots__ = (
-        "_chunks", "_death", "_head", "_head_size", "_loop", "_parser", "_paused", "_size", "_transport",
+        "_chunks", "_death", "_fruitless", "_head", "_head_size", "_loop", "_parser", "_paused", "_size", "_transport",
         "_until_close", "_waiter", "closed", "deadline", "done", "expires", "headers", "keep", "pool", "status", "used",
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._head: asyncio.Future[None] | None = None
         self._death: Died | None = None
         self._chunks: list[bytes] = []
-        self._size = self._head_size = 0
+        self._size = self._head_size = self._fruitless = 0
         self._paused = self._until_close = False
         self.closed = False
         self.done = True
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
     async def ask(self, head: bytes, body: bytes) -> int:
         """Sends a request; the answer's status once its headers are there. Raises Died."""
         self._chunks.clear()
-        self._size = self._head_size = 0
+        self._size = self._head_size = self._fruitless = 0
         self.headers = []
         self.done = self.keep = self._until_close = False
         self.used += 1
@@ -128,21 +128,23 @@ class Connection(asyncio.Protocol):
         if self.done:  # an answer nobody asked for
             self.abort()
             return
-        if self._head is not None:
+        in_head, size = self._head is not None, self._size
+        if in_head:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.fail(f"the engine's answer is not HTTP: {error.__context__ or error}")
             return
-        if self._head is not None and self._head_size > MAX_HEAD:
-            self.fail(f"the engine sent more than {MAX_HEAD} bytes of headers")
+        self._fruitless = 0 if in_head or self._size > size else self._fruitless + len(data)
+        if self._fruitless > MAX_HEAD or (self._head is not None and self._head_size > MAX_HEAD):
+            self.fail(f"the engine sent more than {MAX_HEAD} bytes of headers or trailers")
             return
         if self._size > HIGH_WATER and not self._paused and not self.done:
             self._paused = True
             self.deadline = float("inf")  # it is the client that is slow
             self._transport.pause_reading()
-        elif self._head is None:
+        elif self._head is None and not self.done:
             self.deadline = self._loop.time() + self.pool.stall_timeout
         self._wake()
 

@@ -74,6 +74,10 @@ def test_what_is_not_yaml_is_one_fault(folder: Path, text: str | bytes, expected
 
 FAULTS: list[tuple[str, list[str]]] = [
     ("models:", ["1 models: no model is declared; write `models:`"]),
+    (VLLM + 'options: {tool_call_parser: "${HOST}", chat_template: "a${KEY}"}}}', [
+        "1 models.a.options.chat_template: a variable that only `engine: command` fills; name the variable otherwise",
+        "1 models.a.options.tool_call_parser: a variable that only `engine: command` fills; name the variable otherwise",
+    ]),
     ("models: x", ["1 models: expected a mapping of names to models;"]),
     (ONE + ONE, ["2 models: stands twice; first in line 1; keep one"]),
     (ONE + "lisen: x\nmodel: y\nport: 1", [
@@ -162,7 +166,8 @@ FAULTS: list[tuple[str, list[str]]] = [
     # servers elsewhere
     ("models:\n  a: {url: 'https://u:p@h/v1', model: x, replicas: 2}\n  b: {url: ftp://h}\n"
      "  c: {url: http://h/v1/chat/completions}\n  d: {url: 'http://[::1'}\n  e: {url: 'http://h:0'}\n"
-     "  f: {url: http://h, api_key_file: nope}\n  g: {url: http://h, api_key: x, api_key_file: m.gguf}", [
+     "  f: {url: http://h, api_key_file: nope}\n  g: {url: http://h, api_key: x, api_key_file: m.gguf}\n"
+     "  h: {url: 'http://a..b'}", [
         "2 models.a.model: is for engines that are started here; remove it",
         "2 models.a.replicas: is for engines that are started here; remove it",
         "2 models.a.url: holds a user's name or password; put the key into `api_key: ${VARIABLE}`",
@@ -172,6 +177,7 @@ FAULTS: list[tuple[str, list[str]]] = [
         "6 models.e.url: not a base address;",
         '7 models.f.api_key_file: no file "DIR/nope"; give a readable file',
         "8 models.g.api_key_file: both `api_key` and `api_key_file`; keep one of them",
+        "9 models.h.url: not a base address;",
     ]),
     # engines
     (VLLM + "gpus: [0, GPU-0, 7]}}", [

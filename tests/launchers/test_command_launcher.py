@@ -17,10 +17,10 @@ def run(options: dict[str, Any], **changes: Any) -> Any:
 
 def test_placeholders_are_filled_in() -> None:
     argv = ["serve", "${MODEL}", "--on=${HOST}:${PORT}", "--name", "${NAME}", "--key", "${KEY}", "$$5"]
-    made = run({"argv": argv}, args=("--again", "${PORT}"), program=Program(("/bin/serve",)))
+    made = run({"argv": argv}, args=("--as-it-is", "${PORT} $"), program=Program(("/bin/serve",)))
     assert made.argv == (
         *("/bin/serve", "org/model", "--on=127.0.0.1:9001", "--name", "m", "--key", KEY, "$5"),
-        *("--again", "9001"),
+        *("--as-it-is", "${PORT} $"),
     )
 
 

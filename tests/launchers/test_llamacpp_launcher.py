@@ -58,7 +58,6 @@ def test_a_bare_model_gives_only_what_the_router_needs(program: Program) -> None
     assert {"LLAMA_ARG_*", "LLAMA_API_KEY"} <= set(bare.scrub)
     assert bare.keep_alive == KeepAlive(idle=4, requests=100)
     assert bare.readiness.path == "/health"
-    assert bare.body_limit == 104857600
     assert bare.concurrency == 4
 
 

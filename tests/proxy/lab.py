@@ -280,6 +280,10 @@ class Limits:
     body_timeout: float = 5.0
 
 
+SEND_TIMEOUT = 3.0
+"""Seconds a client may leave its answer unread."""
+
+
 class Lab:
     """A router with one model, `m`, which the engines call `m` too unless told otherwise."""
 
@@ -292,7 +296,7 @@ class Lab:
         self.pools: list[Pool] = []
         self.wires: list[Wire] = []
         self.targets: list[Target] = []
-        self.server = Server(self.proxy, drain=0.1)
+        self.server = Server(self.proxy, drain=0.1, send_timeout=SEND_TIMEOUT)
 
     async def start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)

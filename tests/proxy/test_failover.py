@@ -271,3 +271,24 @@ async def test_where_events_have_names_the_last_one_has_too(lab: Lab, split: boo
 async def test_death_with_the_last_chunk_missing_is_no_end(lab: Lab) -> None:
     await lab.engine(dying(after=SSE + chunk(EVENT) + END[:-2]))
     assert b'"error"' in (await lab.chat()).body
+
+
+async def test_where_the_other_replica_is_busy_it_is_waited_for(lab: Lab) -> None:
+    go_on = asyncio.Event()
+
+    async def busy(wire: Wire) -> None:
+        await wire.request()
+        await go_on.wait()
+        await wire.send(answer(OK))
+        await wire.request()
+        await wire.send(answer(OK))
+
+    good = await lab.engine(busy, limit=1)
+    first = asyncio.ensure_future(lab.chat())
+    await until(lambda: lab.targets[0].in_flight == 1)
+    bad = await lab.engine(dying())
+    second = asyncio.ensure_future(lab.chat())
+    await until(lambda: lab.model.waiting == 1)
+    go_on.set()
+    assert [reply.status for reply in await asyncio.gather(first, second)] == [200, 200]
+    assert (len(bad.wires), len(good.wires)) == (1, 1)

@@ -165,3 +165,13 @@ async def test_a_client_that_reads_late_gets_every_byte(lab: Lab) -> None:
     reply = await wire.response()
     assert reply.complete
     assert reply.body == piece * 300
+
+
+async def test_a_client_that_never_reads_is_given_up(lab: Lab) -> None:
+    sent, stopped = [0], asyncio.Event()
+    await lab.engine(streaming(b"data: " + b"x" * 65_000 + b"\n\n", 1_000_000, sent, stopped), limit=1)
+    wire = await lab.client(limit=1024)
+    await wire.send(post(b'{"model":"m"}'))
+    await asyncio.wait_for(stopped.wait(), 10)
+    assert lab.targets[0].in_flight == 1
+    await until(lambda: lab.targets[0].in_flight == 0)
