@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -173,11 +172,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Loading keeps the interpreter to itself, so a handler would wait for its end: minutes, for a large model.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = serve(given)
-    stop = threading.Event()
+    # Whichever of llama.cpp's threads is interrupted by the signal, this wakes the main one. An Event would not: only a
+    # signal to the main thread itself ends its wait.
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: None)
     sys.stdout.write(f"listening on {server.listening_address}\n")
-    stop.wait()
+    os.read(told, 1)
     # Not by returning: the server's destructor waits for running requests.
     os._exit(0)
 

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -33,6 +34,8 @@ from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 from router.proxy.server import BACKLOG, Server
 
+DESCRIPTORS = 65536
+"""Open files, sockets among them, that the router asks the system for."""
 CONTROL_DRAIN = 1.0
 """Seconds for the commands' last requests."""
 
@@ -94,10 +97,10 @@ class Router:
         """Returns when no process of any engine is left. Raises CannotStart before anything was started, and Broken."""
         with _lock(self.files) as lock, _listen(self.config) as tcp, _control(self.config.state_dir / SOCKET) as unix:
             self.address = f"http://{_bracketed(self.config.host)}:{tcp.getsockname()[1]}"
-            lock.write(f"{os.getpid()} {self.address}\n")
-            lock.flush()
+            _sign(lock, self.files, f"{os.getpid()} {self.address}\n")
             for spec in remotes(self.config):
                 self.catalog.resolve(spec.name).add(remote_target(spec))
+            _raise_descriptor_limit()
             await self._serve(tcp, unix)
 
     async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
@@ -134,6 +137,14 @@ class Router:
             self.stop()
 
 
+def _raise_descriptor_limit() -> None:
+    """A request in flight takes two, and the usual soft limit of 1,024 is for programs that use `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 @contextmanager
 def _lock(files: Files) -> Iterator[IO[str]]:
     """Held as long as the router runs; the system lets go of it however it ends."""
@@ -156,6 +167,15 @@ def _lock(files: Files) -> Iterator[IO[str]]:
         lock.truncate(0)
         yield lock
         lock.truncate(0)
+
+
+def _sign(lock: IO[str], files: Files, text: str) -> None:
+    """Tells who holds the lock."""
+    try:
+        lock.write(text)
+        lock.flush()
+    except OSError as error:  # the disk is full
+        raise _unusable(files.state_dir, error) from None
 
 
 def _listen(config: Config) -> socket.socket:

@@ -15,6 +15,7 @@ import click
 from router.cli.common import fail, file_option, load_or_exit
 from router.config import Config
 from router.console.client import Client, NotRunning
+from router.fleet.files import Files
 from router.fleet.rows import Row
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _detach(config: Config) -> None:
 def _start(config: Config, log: Path) -> tuple["subprocess.Popen[bytes]", int]:
     """The process, and where its part of the log begins."""
     try:
-        config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Files(config.state_dir).make()
         log.touch(mode=0o600)
         with log.open("ab") as output:
             # -P: a folder or file `router` in the current directory is not this program.

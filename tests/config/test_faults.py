@@ -75,8 +75,8 @@ def test_what_is_not_yaml_is_one_fault(folder: Path, text: str | bytes, expected
 FAULTS: list[tuple[str, list[str]]] = [
     ("models:", ["1 models: no model is declared; write `models:`"]),
     (VLLM + 'options: {tool_call_parser: "${HOST}", chat_template: "a${KEY}"}}}', [
-        "1 models.a.options.chat_template: a variable that only `engine: command` fills; name the variable otherwise",
-        "1 models.a.options.tool_call_parser: a variable that only `engine: command` fills; name the variable otherwise",
+        "1 models.a.options.chat_template: a variable that only `engine: command` fills; name the",
+        "1 models.a.options.tool_call_parser: a variable that only `engine: command` fills; name the",
     ]),
     ("models: x", ["1 models: expected a mapping of names to models;"]),
     (ONE + ONE, ["2 models: stands twice; first in line 1; keep one"]),

@@ -43,6 +43,7 @@ def start_bare(argv: list[str], environ: dict[str, str]) -> float:
             return time.monotonic() - start
         finally:
             process.terminate()
+            process.wait(10)
 
 
 def test_the_router_idles_below_60_mib_and_each_keeper_below_16(router: RealRouter) -> None:

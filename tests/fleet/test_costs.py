@@ -1,5 +1,6 @@
 """What the router adds to an engine: time and memory. The bounds are requirements."""
 
+import resource
 import socket
 import subprocess
 import sys
@@ -79,3 +80,13 @@ def test_an_idle_router_does_next_to_nothing(up: Up) -> None:
     before = busy()
     time.sleep(2)
     assert busy() - before <= 6  # ticks of 10 ms, of 200
+
+
+def test_the_router_asks_for_more_descriptors_than_the_usual_soft_limit(up: Up) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        up.ready({"m": fake()})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(up.pid, resource.RLIMIT_NOFILE)[0] == min(hard, 65536)
