@@ -73,7 +73,8 @@ def install(recipe: Recipe, target: Path, report: Report) -> bool:
 
 def _install_lock(recipe: Recipe, target: Path, report: Callable[[int, str], None]) -> None:
     """With the user's own indexes first; the recipe's only if those lack a pin."""
-    stubs = [str(LOCKS / stub) for stub in recipe.stubs]
+    # pip builds in the folder itself, and ours may not be ours to write in.
+    stubs = [str(shutil.copytree(LOCKS / stub, target / "stubs" / stub)) for stub in recipe.stubs]
     pip = [str(target / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
     argv = [*pip, "-r", str(LOCKS / recipe.lock), *stubs]
     try:

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,16 @@ def _run(config: Config) -> None:
     finally:
         for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)  # all has ended: there is nothing to hurry
+        _let_go_of_the_terminal()
+
+
+def _let_go_of_the_terminal() -> None:
+    """What is left for one that has gone cannot be written, and Python would call that a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 async def _watched(router: "Router", config: Config, screen: bool) -> None:
