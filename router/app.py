@@ -111,12 +111,14 @@ class Router:
         supervising = asyncio.ensure_future(self._part(self.fleet.run()))
         serving = asyncio.ensure_future(self._part(self.public.serve([tcp])))
         await self._stop.wait()
+        log.info("stopping: requests in flight first, then the engines")
         self.public.should_exit = True
         await serving
         self.fleet.stop()
         await supervising
         control.should_exit = True
         await controlling
+        log.info("stopped: no process of any engine is left")
         if self._fault is not None:
             raise Broken from self._fault
 

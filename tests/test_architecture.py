@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "router.fleet.files": set(),
     "router.fleet.gpus": set(),
     "router.fleet.rows": set(),
-    "router.console": {"router.catalog", "router.errors", "router.fleet.rows"},
+    "router.console": {"router.catalog", "router.errors", "router.fleet.rows", "router.proxy.paths"},
     "router.console.client": {"router.fleet.rows"},
     "launchers": set(),
     "demo": set(),

@@ -1,14 +1,18 @@
 """The documents, held against the code."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from launchers import LAUNCHERS
 from router import errors
 from router.cli import COMMANDS
+from router.config import load
 from router.proxy.paths import OPEN, PATHS
 
 ROOT = Path(__file__).parent.parent
@@ -65,3 +69,24 @@ def test_files_that_the_documents_name_exist() -> None:
         for name in re.findall(r"`((?:router|launchers|tests|proxy|fleet|console|config)/[\w/.]+\.(?:py|yaml))`",
                                (ROOT / document).read_text()):  # fmt: skip
             assert (ROOT / name).exists() or (ROOT / "router" / name).exists(), f"{document} names {name}"
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+def test_the_files_that_the_readme_shows_fit_the_schema(text: str) -> None:
+    schema = json.loads((ROOT / "configs/router.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(text), schema)
+
+
+def test_the_file_that_the_readme_shows_lacks_nothing_but_engines_and_gpus(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    file = tmp_path / "router.yaml"
+    file.write_text(text.replace("gpus: [0]", "gpus: none") + f"engines_dir: {tmp_path}\n")
+    for program in ("vllm/bin/vllm", "infinity/bin/infinity_emb"):
+        (tmp_path / program).parent.mkdir(parents=True)
+        (tmp_path / program).touch()
+    config = load(file, list, {"DIFY_KEY": "0123456789"})
+    assert [(model.name, model.kind) for model in config.models] == [
+        ("qwen3-8b", "chat"),
+        ("bge-m3", "embedding"),
+        ("bge-reranker", "rerank"),
+    ]

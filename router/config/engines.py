@@ -105,7 +105,9 @@ def _program(scope: Scope, launcher: Launcher, entry: Entry, options: Any, engin
         return None
     if program is None and not launcher.recipes:
         remedy = "give its whole path, or name its environment with `environment:`"
-        scope.document.fault((*entry.where, "options", "argv", 0), "no such program", remedy)
+        scope.document.fault(
+            (*entry.where, "options", "argv", 0), f"no program {scope.document.show(options.argv[0])}", remedy
+        )
     elif program is None or (named and launcher.recipes and not _inside(program, named)):
         _missing(scope, launcher, entry, options, engines_dir)
         return None

@@ -30,7 +30,11 @@ _KNOWN_TAGS = {_PLAIN, *(f"{_TAG}{kind}" for kind in ("str", "int", "float", "bo
 _UNCLOSED = "what is opened here is never closed"
 _SYNTAX: tuple[tuple[str, str, str], ...] = (
     (r"'\\t'", "a tab", "indent with spaces"),
-    (r"mapping values are not allowed", "a second `: ` in one value", "put the value in quotes, or mend the indents"),
+    (
+        r"mapping values are not allowed",
+        "a second `: ` in one value",
+        "put the value in quotes, mend the indents, or end the line above with the `:` it lacks",
+    ),
     (r"undefined alias", "`*` begins an alias and no anchor has that name", "put the value in quotes if it is text"),
     (r"character '[@`%]'", "a value cannot begin with @, ` or %", "put it in quotes"),
     (r"stream end|end of stream", _UNCLOSED, "close the bracket or the quote"),

@@ -118,7 +118,7 @@ class KeyEntry(msgspec.Struct, kw_only=True, frozen=True):
         ),
     ] = None
     key: Annotated[
-        Secret | None, _text("The key itself, 8 characters or more, from the environment.", "${DIFY_KEY}")
+        Secret | None, _text("The key itself, 8 characters or more, from the environment.", "${N8N_KEY}")
     ] = None
 
 

@@ -1,5 +1,6 @@
 """The paths that are answered by the router itself: health, readiness, the list of models."""
 
+import difflib
 from typing import Any
 
 from starlette.applications import Starlette
@@ -10,6 +11,9 @@ from starlette.routing import Route
 
 from router.catalog import Catalog, Model
 from router.errors import MethodNotAllowed, NotFound, RouterError
+from router.proxy.paths import OPEN, PATHS
+
+PATHS_SERVED = (*PATHS, "/v1/models", *OPEN)
 
 
 class Public:
@@ -85,4 +89,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allow = ", ".join(sorted((error.headers or {})["Allow"].split(", ")))
         return _render(MethodNotAllowed(f"{path} takes {allow}, not {request.method}", allow=allow))
-    return _render(NotFound(f"no such path: {request.method} {path}; see the README for the paths served"))
+    near = difflib.get_close_matches(path[:100], PATHS_SERVED, n=1, cutoff=0.7)
+    remedy = f"did you mean {near[0]}?" if near else "GET /v1/models lists the models, and the README the paths"
+    return _render(NotFound(f"no such path: {request.method} {path}; {remedy}"))

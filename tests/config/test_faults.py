@@ -55,7 +55,11 @@ SYNTAX: list[tuple[str | bytes, str]] = [
     ("a:\n\t- b", "2 not YAML: a tab; indent with spaces"),
     ("a: [1\nb: 2", "1 not YAML: what is opened here is never closed; close the bracket, or put the missing comma"),
     ("\na: 'x", "2 not YAML: what is opened here is never closed; close the bracket or the quote"),
-    ("a: b: c", "1 not YAML: a second `: ` in one value; put the value in quotes, or mend the indents"),
+    (
+        "a:\n  b\n    c: d",
+        "3 not YAML: a second `: ` in one value; put the value in quotes, mend the indents, or end the line above with "
+        "the `:` it lacks",
+    ),
     ("a: *b", "1 not YAML: `*` begins an alias and no anchor has that name; put the value in quotes if it is text"),
     ("a: @b", "1 not YAML: a value cannot begin with @, ` or %; put it in quotes"),
     ("a: 1\n---\nb: 1", "2 not YAML: a second document begins; keep one, and remove the `---`"),
@@ -224,7 +228,7 @@ FAULTS: list[tuple[str, list[str]]] = [
         '5 models.c.environment: "DIR/venv" holds no infinity; install it there, or leave `environment` out and run',
     ]),
     ("models: {a: {engine: command, options: {argv: [no-such-program]}}, b: {engine: command}}", [
-        "1 models.a.options.argv[0]: no such program; give its whole path",
+        '1 models.a.options.argv[0]: no program "no-such-program"; give its whole path',
         "1 models.b.options: `argv` is missing; add `argv:`",
     ]),
     # variables

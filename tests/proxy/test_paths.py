@@ -153,3 +153,9 @@ async def test_a_server_elsewhere_is_asked_below_its_base_address(
     lab.model.add(lab.targets[-1])
     assert (await lab.ask(request(public))).status == 200
     assert engine.requests[0].target == path.encode()
+
+
+async def test_a_forgotten_v1_is_hinted_at(lab: Lab) -> None:
+    reply = await lab.ask(b"POST /chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+    assert reply.status == 404
+    assert b"did you mean /v1/chat/completions?" in reply.body
