@@ -50,7 +50,7 @@ def test_what_the_launcher_refuses_at_a_start_is_that_engines_failure_alone(tmp_
 
         wanted = spec(tmp_path)
         model = Model("m", kind="chat", engine="llamacpp", limits=wanted.limits)
-        engine = Engine(wanted, 0, None, model, Surroundings(nothing_is_started, Ports(), changed))
+        engine = Engine(wanted, 0, None, model, Surroundings(nothing_is_started, Ports(), frozenset(), changed))
         running = asyncio.ensure_future(engine.run())
         async with asyncio.timeout(10):
             await failed.wait()

@@ -70,9 +70,12 @@ def test_place(wishes: list[Wish], machine: list[Gpu], placed: dict[str, tuple[s
 
 
 class FakeNvml(types.ModuleType):
-    """Two GPUs, one of which has fallen off the bus; or no driver."""
+    """Three GPUs: one has fallen off the bus, one shares the machine's memory; or no driver."""
 
     class NVMLError(Exception):
+        pass
+
+    class NVMLError_NotSupported(NVMLError):  # noqa: N801
         pass
 
     def __init__(self, *, driver: bool) -> None:
@@ -88,14 +91,16 @@ class FakeNvml(types.ModuleType):
         self.open = False
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 2
+        return 3
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
         if index == 0:
             raise self.NVMLError("GPU is lost")
         return index
 
-    def nvmlDeviceGetMemoryInfo(self, _handle: int) -> Any:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
+        if handle == 2:
+            raise self.NVMLError_NotSupported("Not Supported")
         return types.SimpleNamespace(total=100, free=40)
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
@@ -109,7 +114,7 @@ class FakeNvml(types.ModuleType):
 def test_nvml_gives_what_works(monkeypatch: pytest.MonkeyPatch, driver: bool) -> None:
     nvml = FakeNvml(driver=driver)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert read_nvml() == ([Gpu(1, "GPU-1", "H200", 100, 40)] if driver else [])
+    assert read_nvml() == ([Gpu(1, "GPU-1", "H200", 100, 40), Gpu(2, "GPU-2", "H200", 0, 0)] if driver else [])
     assert not nvml.open
 
 

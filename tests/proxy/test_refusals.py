@@ -43,11 +43,6 @@ async def test_without_a_model_it_is_400(lab: Lab, body: bytes) -> None:
     assert reply.json()["error"]["param"] == "model"
 
 
-async def test_stream_must_be_a_truth_value(lab: Lab) -> None:
-    reply = await refused(lab, post(b'{"model":"m","stream":"perhaps"}'))
-    assert (reply.status, reply.code, reply.json()["error"]["param"]) == (400, "invalid_request", "stream")
-
-
 @pytest.mark.parametrize(
     "kind",
     [b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=B", b"application/jsonp"],
