@@ -50,6 +50,7 @@ def test_who_has_no_key_is_not_told_what_an_engine_said(up: Up) -> None:
         urllib.request.urlopen(f"{up.client.info().address}/ready", timeout=10)
         raise AssertionError("it cannot be ready")
     except urllib.error.HTTPError as answer:
-        body = answer.read()
+        with answer:
+            body = answer.read()
     assert "harmless" not in body.decode()
     assert json.loads(body)["missing"]["m"].startswith("its engine ")
