@@ -3,7 +3,8 @@
 #   vllm       … and vLLM
 #   infinity   … and infinity
 # docker-compose.yml builds `router` for its profile `cpu` and `vllm` for `gpu`. For vLLM or infinity without a GPU:
-#   docker build --target vllm --build-arg DEVICE=--cpu .
+#   docker build --target vllm --build-arg DEVICE=--cpu --build-arg PIP_EXTRA_INDEX_URL=… .
+# with the index that PyTorch's install page names for pip and CPU.
 
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -45,6 +46,7 @@ CMD ["up", "-c", "/config/router.yaml"]
 
 FROM router AS vllm
 ARG DEVICE=""
+ARG PIP_EXTRA_INDEX_URL
 USER root
 # vLLM compiles kernels when it starts, and reads how memory lies from libnuma.
 RUN apt-get update \
@@ -55,6 +57,7 @@ USER 10001:10001
 
 FROM router AS infinity
 ARG DEVICE=""
+ARG PIP_EXTRA_INDEX_URL
 USER root
 RUN router install --dir /opt/engines infinity $DEVICE
 USER 10001:10001

@@ -101,15 +101,22 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     features: frozenset[str] = frozenset()
 
 
+CPU_TORCH = (
+    "PyTorch keeps its builds for the CPU in a package index of its own: take the --index-url that its install page "
+    "gives for pip and CPU, set PIP_EXTRA_INDEX_URL to it, and run this again"
+)
+"""The remedy where torch's CPU build is not found."""
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """How `router install` makes an engine's virtual environment, filled from a lock in `launchers/locks/`.
 
     `lock` holds exact pins of everything, installed with `--no-deps`. `check` is a path in the environment (a glob)
     that exists when all went well. `build` names what has to be compiled (the user is told that it takes minutes).
     `env` is set for the installer; the user's own `CMAKE_ARGS` come after the recipe's. `stubs` are folders in
-    `launchers/locks/` installed beside the lock. `index` is one more package index, for pins that the user's own
-    indexes do not have: pip runs without it first, and once more with it only when a pin was not found. `script` is a
-    file in `launchers/` that the environment's interpreter runs last (`python -I SCRIPT`), for what pip cannot build.
+    `launchers/locks/` installed beside the lock. `missing` is the remedy when the user's package indexes lack a
+    pin. `script` is a file in `launchers/` that the environment's interpreter runs last (`python -I SCRIPT`), for what
+    pip cannot build.
     """
 
     lock: str
@@ -117,7 +124,7 @@ class Recipe(msgspec.Struct, frozen=True):
     build: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
     stubs: tuple[str, ...] = ()
-    index: str = ""
+    missing: str = ""
     script: str = ""
 
 

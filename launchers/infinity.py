@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from launchers import devices, programs
-from launchers.base import Command, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
+from launchers.base import CPU_TORCH, Command, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import switch, value
 
 Meta = msgspec.Meta
@@ -80,7 +80,7 @@ class Infinity:
     default_kind: Kind = "embedding"
     recipes: Mapping[str, Recipe] = {
         "gpu": Recipe(lock="infinity.lock", check="bin/infinity_emb"),
-        "cpu": Recipe(lock="infinity-cpu.lock", check="bin/infinity_emb", index=""),
+        "cpu": Recipe(lock="infinity-cpu.lock", check="bin/infinity_emb", missing=CPU_TORCH),
     }
 
     def find(self, places: Sequence[Path], options: InfinityOptions) -> Program | None:  # noqa: ARG002

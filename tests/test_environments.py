@@ -81,3 +81,11 @@ def test_builds_for_gpu_and_cpu_share_a_folder_and_other_forms_have_their_own() 
     assert folder(vllm, "cpu", Path("/e")) == folder(vllm, "gpu", Path("/e")) == Path("/e/vllm")
     assert folder(llamacpp, "xllamacpp", Path("/e")) == Path("/e/llamacpp")
     assert folder(llamacpp, "server", Path("/e")) == Path("/e/llamacpp-server")
+
+
+def test_a_pin_that_no_index_has_comes_with_the_remedy(tmp_path: Path) -> None:
+    result = router(
+        "install", "infinity", "--cpu", "--dir", str(tmp_path), PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull
+    )
+    assert result.returncode == 1
+    assert "set PIP_EXTRA_INDEX_URL to it" in result.stderr

@@ -46,10 +46,10 @@ def test_no_lock_is_left_over() -> None:
     assert {lock.name for lock in LOCKS.glob("*.lock")} == used
 
 
-def test_builds_for_the_cpu_find_torch_in_its_own_index() -> None:
+def test_builds_for_the_cpu_say_where_their_torch_is() -> None:
     for launcher in LAUNCHERS.values():
         for recipe in launcher.recipes.values():
-            assert bool(recipe.index) is pins(recipe.lock).get("torch", "").endswith("+cpu")
+            assert bool(recipe.missing) is pins(recipe.lock).get("torch", "").endswith("+cpu")
 
 
 def test_the_cpu_and_gpu_environments_hold_the_same_engine() -> None:
