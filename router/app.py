@@ -5,7 +5,6 @@ import fcntl
 import logging
 import os
 import resource
-import signal
 import socket
 import time
 from collections.abc import Coroutine, Iterator
@@ -93,6 +92,13 @@ class Router:
         self.public.hurry()
         self.fleet.kill()
 
+    def end(self) -> None:
+        """Asked once it stops, asked again it waits for nothing."""
+        if self._stop.is_set():
+            self.kill()
+        else:
+            self.stop()
+
     async def run(self) -> None:
         """Returns when no process of any engine is left. Raises CannotStart before anything was started, and Broken."""
         with _lock(self.files) as lock, _listen(self.config) as tcp, _control(self.config.state_dir / SOCKET) as unix:
@@ -104,7 +110,6 @@ class Router:
             await self._serve(tcp, unix)
 
     async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
-        self._listen_to_signals()
         app = control_app(self, Info(os.getpid(), self.address, __version__))
         control = Server(app, drain=CONTROL_DRAIN, send_timeout=self.config.send_timeout)
         controlling = asyncio.ensure_future(self._part(control.serve([unix])))
@@ -121,14 +126,6 @@ class Router:
         log.info("stopped: no process of any engine is left")
         if self._fault is not None:
             raise Broken from self._fault
-
-    def _listen_to_signals(self) -> None:
-        """The first asks for the end, the second waits for nothing."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                continue  # nohup
-            loop.add_signal_handler(number, lambda: self.kill() if self._stop.is_set() else self.stop())
 
     async def _part(self, work: Coroutine[Any, Any, None]) -> None:
         """A fault in one part ends all of them, in the usual order."""

@@ -1,7 +1,6 @@
 import asyncio
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import anyio
 import click
 
 from router.cli.common import fail, file_option, load_or_exit
+from router.cli.endings import Endings
 from router.config import Config
 from router.console.client import Client, NotRunning
 from router.fleet.files import Files
@@ -22,7 +22,6 @@ from router.fleet.rows import Row
 if TYPE_CHECKING:
     from router.app import Router
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK = 0.1
 """Seconds between two looks at a router in the background."""
 
@@ -32,36 +31,28 @@ LOOK = 0.1
 @click.option("--detach", is_flag=True, help="Return once everything is ready, and leave it running.")
 def command(option: str | None, detach: bool) -> None:
     """Start the engines and serve them until Ctrl-C; a second Ctrl-C waits for nothing."""
-    if not detach:
-        _end_on_signals()
+    endings = Endings()
     config = load_or_exit(option)
+    if endings.any:
+        sys.exit(1 if detach else 0)
     if detach:
-        _detach(config)
+        _detach(config, endings)
     else:
-        _run(config)
+        _run(config, endings)
 
 
-def _end_on_signals() -> None:
-    """A signal before the router minds them itself finds nothing that has to be ended."""
-    for number in ENDINGS:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(0))
-
-
-def _run(config: Config) -> None:
+def _run(config: Config, endings: Endings) -> None:
     from router.app import Broken, CannotStart, Router  # noqa: PLC0415 - spares `--help` its import
 
     screen = sys.stderr.isatty()
     _log_to_stderr(screen)
     try:
-        anyio.run(_watched, Router(config), config, screen, backend_options={"use_uvloop": True})
+        anyio.run(_watched, Router(config), config, screen, endings, backend_options={"use_uvloop": True})
     except CannotStart as error:
         fail(str(error))
     except Broken as error:
         fail(f"ended, and its engines with it, by a fault of its own: {_where(error.__cause__)}; please report it")
     finally:
-        for number in ENDINGS:
-            signal.signal(number, signal.SIG_IGN)  # all has ended: there is nothing to hurry
         _let_go_of_the_terminal()
 
 
@@ -74,13 +65,16 @@ def _let_go_of_the_terminal() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-async def _watched(router: "Router", config: Config, screen: bool) -> None:
+async def _watched(router: "Router", config: Config, screen: bool, endings: Endings) -> None:
     from router.cli.screen import watch  # noqa: PLC0415
 
+    loop = asyncio.get_running_loop()
+    endings.listen(lambda: loop.call_soon_threadsafe(router.end))
     watching = asyncio.ensure_future(watch(router, config, screen))
     try:
         await router.run()
     finally:
+        endings.ignore()
         watching.cancel()
         await asyncio.wait((watching,))
 
@@ -103,7 +97,7 @@ def _log_to_stderr(screen: bool) -> None:
     logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(usual))
 
 
-def _detach(config: Config) -> None:
+def _detach(config: Config, endings: Endings) -> None:
     """The same command in a session of its own, its output in the state folder; waits for it to be ready. If it ends
     first, an engine fails, or somebody stops the wait, nothing is left."""
     from router.cli.screen import greeting  # noqa: PLC0415
@@ -111,16 +105,17 @@ def _detach(config: Config) -> None:
     log = config.state_dir / "router.log"
     process, start = _start(config, log)
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-        reason = _wait(process, Client(config.state_dir))
+        reason = _wait(process, Client(config.state_dir), endings)
     except BaseException:
-        _end(process)
+        _end(process, endings)
         raise
+    if endings.any:
+        _end(process, endings)
+        fail("stopped before everything was ready; nothing runs now")
     if process.poll() is not None:
         fail(f"the router ended at once: {_last_words(log, start)}")
     if reason:
-        _end(process)
+        _end(process, endings)
         fail(f"{reason}; nothing runs now, see {log} and `router logs`")
     click.echo(greeting(config, Client(config.state_dir).info().address))
     click.echo(f"It runs in the background (pid {process.pid}, log {log}); end it with `router down`.")
@@ -143,12 +138,12 @@ def _start(config: Config, log: Path) -> tuple["subprocess.Popen[bytes]", int]:
         fail(f"cannot write {log}: {error.strerror}; set another `state_dir`")
 
 
-def _wait(process: "subprocess.Popen[bytes]", client: Client) -> str:
-    """Why it failed, or nothing once all is ready or the router has ended."""
+def _wait(process: "subprocess.Popen[bytes]", client: Client, endings: Endings) -> str:
+    """Why it failed, or nothing once all is ready, the router has ended or somebody has asked for its end."""
     from router.cli.screen import progress  # noqa: PLC0415
 
     with progress(sys.stderr.isatty()) as show:
-        while process.poll() is None:
+        while process.poll() is None and not endings.any:
             try:
                 rows = client.rows() if client.info().pid == process.pid else []
             except NotRunning:
@@ -165,15 +160,12 @@ def _failure(rows: Sequence[Row]) -> str:
     return next((f"{row.model}#{row.replica}: {row.error}" for row in rows if row.error), "")
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes]", endings: Endings) -> None:
     """Until it and its engines are gone; another Ctrl-C hurries it."""
-    process.terminate()
-    while True:
-        try:
-            process.wait()
-            return
-        except KeyboardInterrupt:
-            process.terminate()
+    if not endings.any:
+        process.terminate()
+    endings.listen(process.terminate)
+    process.wait()
 
 
 def _last_words(log: Path, start: int) -> str:

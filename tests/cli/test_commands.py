@@ -351,9 +351,36 @@ def test_ctrl_c_while_detach_waits_ends_the_detached_router_as_well(up: Up, numb
     up.seen.add(up.client.info().pid)
     up.look()
     waiting.send_signal(number)
+    _, err = waiting.communicate(timeout=DEADLINE)
+    assert (waiting.returncode, err) == (1, "router: stopped before everything was ready; nothing runs now\n")
+    assert not any(map(is_alive, up.seen))
+    assert up.marked() == []
+
+
+@pytest.mark.parametrize("after", [0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.25, 0.3, 0.4])
+def test_ctrl_c_at_any_moment_of_detach_leaves_nothing(up: Up, after: float) -> None:
+    """Also in the middle of an import, where Python makes a KeyboardInterrupt that was caught a death by SIGINT."""
+    up.write({"m": fake("--load", 60, stop_grace="300ms")})
+    waiting = detach(up)
+    until((up.state_dir / "router.log").exists)
+    time.sleep(after)
+    waiting.send_signal(signal.SIGINT)
     waiting.communicate(timeout=DEADLINE)
     assert waiting.returncode == 1
-    assert not any(map(is_alive, up.seen))
+    assert up.marked() == []
+
+
+@pytest.mark.parametrize("after", [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_of_a_start_is_not_lost(up: Up, number: signal.Signals, after: float) -> None:
+    up.write({"m": fake("--load", 60, stop_grace="300ms")})
+    starting = subprocess.Popen(
+        [*ROUTER, "up", "-c", str(up.file)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    time.sleep(after)
+    starting.send_signal(number)
+    starting.communicate(timeout=DEADLINE)
+    assert starting.returncode in {0, -number}  # the latter before Python runs our first line
     assert up.marked() == []
 
 
