@@ -380,7 +380,7 @@ def test_a_signal_at_any_moment_of_a_start_is_not_lost(up: Up, number: signal.Si
     time.sleep(after)
     starting.send_signal(number)
     starting.communicate(timeout=DEADLINE)
-    assert starting.returncode in {0, -number}  # the latter before Python runs our first line
+    assert starting.returncode in {0, 1, -number}  # the last two before our first line, while Python imports
     assert up.marked() == []
 
 
