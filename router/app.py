@@ -28,7 +28,7 @@ from router.fleet.local import Local
 from router.fleet.remote import remote_row, remote_target, remotes
 from router.fleet.rows import Info, Row
 from router.fleet.states import State
-from router.proxy.asgi import App
+from router.measures import Measures
 from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 from router.proxy.server import BACKLOG, Server
@@ -67,14 +67,12 @@ class Router:
         )
         engines = any(isinstance(spec, EngineSpec) and spec.gpus.mode != "inherit" for spec in config.models)
         self.fleet = Fleet(config, self.catalog, runtime, read_nvml() if engines else [], self.events)
-        self.public = Server(self._application(), drain=config.drain_timeout, send_timeout=config.send_timeout)
+        self.measures = Measures()
+        proxy = Proxy(self.catalog, Keys(config.keys), self.measures)
+        self.public = Server(Public(self.catalog).app(), config, plane=proxy, drain=config.drain_timeout)
         self.address = ""
         self._stop = anyio.Event()
         self._fault: Exception | None = None
-
-    def _application(self) -> App:
-        keys = Keys(self.config.keys)
-        return Proxy(self.catalog, keys, self.config, Public(self.catalog).app())
 
     def rows(self) -> list[Row]:
         return [
@@ -111,7 +109,7 @@ class Router:
 
     async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
         app = control_app(self, Info(os.getpid(), self.address, __version__))
-        control = Server(app, drain=CONTROL_DRAIN, send_timeout=self.config.send_timeout)
+        control = Server(app, self.config, drain=CONTROL_DRAIN)
         controlling = asyncio.ensure_future(self._part(control.serve([unix])))
         supervising = asyncio.ensure_future(self._part(self.fleet.run()))
         serving = asyncio.ensure_future(self._part(self.public.serve([tcp])))

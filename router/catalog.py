@@ -3,7 +3,7 @@
 The fleet adds and removes targets, the proxy claims and releases them. Claim and send are separate: a claim is one
 synchronous decision, so a target that is taken away can never be given to a request in between; sending comes after.
 
-All mutable state of a model is in three places: `targets`, `_waiting` and each target's `in_flight`.
+All mutable state of a model is in three places: `_ready`, `_waiting` and each target's `in_flight`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import difflib
 import heapq
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Protocol
 
 from router.errors import ModelNotFound, Unavailable
@@ -101,6 +101,64 @@ class Target:
             self.pool = None
 
 
+class Balance:
+    """Ready targets by their requests in flight: the least busy one costs the same to find among one as among many.
+
+    `_levels[n]` holds those with n in flight, the one that has been there longest first, so that the replicas of an
+    idle model take turns. No level below `_floor` holds any.
+    """
+
+    def __init__(self) -> None:
+        self._levels: list[dict[Target, None]] = [{}]
+        self._floor = 0
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Target]:
+        for level in self._levels:
+            yield from level
+
+    def add(self, target: Target) -> None:
+        if target not in self._level(target.in_flight):
+            self._place(target)
+            self._size += 1
+
+    def remove(self, target: Target) -> None:
+        if target in self._level(target.in_flight):
+            del self._level(target.in_flight)[target]
+            self._size -= 1
+
+    def count(self, target: Target, change: int) -> None:
+        """One more request in flight, or one less; also of a target that is here no more."""
+        level = self._level(target.in_flight)
+        target.in_flight += change
+        if target in level:
+            del level[target]
+            self._place(target)
+
+    def least(self, avoid: Collection[Target]) -> Target | None:
+        """The one with the fewest in flight, within its limit and none of `avoid`."""
+        levels = self._levels
+        while self._floor < len(levels) - 1 and not levels[self._floor]:
+            self._floor += 1
+        for level in islice(levels, self._floor, None):
+            for target in level:
+                if target not in avoid and (target.limit is None or target.in_flight < target.limit):
+                    return target
+        return None
+
+    def _place(self, target: Target) -> None:
+        self._level(target.in_flight)[target] = None
+        self._floor = min(self._floor, target.in_flight)
+
+    def _level(self, in_flight: int) -> dict[Target, None]:
+        while len(self._levels) <= in_flight:
+            self._levels.append({})
+        return self._levels[in_flight]
+
+
 Waiter = tuple[asyncio.Future[Target], Collection[Target]]
 """A request without a replica, and those it does not want."""
 
@@ -126,7 +184,7 @@ class Model:
         self.name, self.kind, self.engine, self.limits, self.created = name, kind, engine, limits, created
         self.aliases = tuple(aliases)
         self.paths = None if paths is None else frozenset(paths)
-        self.targets: list[Target] = []
+        self._ready = Balance()
         self.outlook = "it was not started yet"
         self._waiting: deque[Waiter] = deque()
 
@@ -134,8 +192,13 @@ class Model:
         return f"<Model {self.name} targets={self.targets} waiting={self.waiting}>"
 
     @property
+    def targets(self) -> list[Target]:
+        """The ready replicas, the next to be claimed first."""
+        return list(self._ready)
+
+    @property
     def ready(self) -> bool:
-        return bool(self.targets)
+        return bool(self._ready)
 
     @property
     def waiting(self) -> int:
@@ -144,51 +207,39 @@ class Model:
 
     def add(self, target: Target) -> None:
         """A replica became ready."""
-        self.targets.append(target)
+        self._ready.add(target)
         self._serve_waiting()
 
     def remove(self, target: Target) -> None:
         """No new request reaches `target` from here on; those in flight go on."""
-        if target in self.targets:
-            self.targets.remove(target)
+        self._ready.remove(target)
         target.removed = True
         target.close_if_idle()
 
     def has_other(self, than: Collection[Target]) -> bool:
         """Whether a replica is ready, free or not, that is none of `than`."""
-        return any(target not in than for target in self.targets)
+        return any(target not in than for target in self._ready)
 
     async def claim(self, avoid: Collection[Target] = ()) -> Target:
         """A replica, counted as taken; first come, first served. `Unavailable` after `limits.queue_timeout` seconds.
 
         Whoever claims must `release`. A task cancelled while it waits holds nothing.
         """
-        if not self._waiting and (target := self.claim_now(avoid)) is not None:
-            return target
-        return await self._wait(avoid)
+        return self.claim_now(avoid) or await self._wait(avoid)
 
     def claim_now(self, avoid: Collection[Target] = ()) -> Target | None:
-        """The ready replica with the fewest requests in flight, or None; never one of `avoid`.
+        """A replica at once, or None: none is free, or others wait already. Never one of `avoid`."""
+        return None if self._waiting else self._take(avoid)
 
-        It is moved to the end of the list, so that the replicas of an idle model take turns.
-        """
-        best = None
-        for target in self.targets:
-            if target in avoid or (target.limit is not None and target.in_flight >= target.limit):
-                continue
-            if best is None or target.in_flight < best.in_flight:
-                best = target
-        if best is None:
-            return None
-        if len(self.targets) > 1:
-            self.targets.remove(best)
-            self.targets.append(best)
-        best.in_flight += 1
-        return best
+    def _take(self, avoid: Collection[Target]) -> Target | None:
+        target = self._ready.least(avoid)
+        if target is not None:
+            self._ready.count(target, 1)
+        return target
 
     def release(self, target: Target) -> None:
         """Gives a claim back."""
-        target.in_flight -= 1
+        self._ready.count(target, -1)
         target.close_if_idle()
         if self._waiting:
             self._serve_waiting()
@@ -211,7 +262,7 @@ class Model:
             raise
 
     def _late(self) -> Unavailable:
-        if self.targets:
+        if self._ready:
             message = f"all replicas of model '{self.name}' are at their limit; try again later"
             return Unavailable(message, code="model_busy", retry_after=RETRY_AFTER)
         return Unavailable(f"model '{self.name}' is not ready: {self.outlook}", retry_after=RETRY_AFTER)
@@ -222,7 +273,7 @@ class Model:
             future, avoid = waiter = self._waiting.popleft()
             if future.done():  # it was cancelled, and its task had no turn yet
                 continue
-            if (target := self.claim_now(avoid)) is not None:
+            if (target := self._take(avoid)) is not None:
                 future.set_result(target)
                 continue
             passed.append(waiter)

@@ -15,6 +15,7 @@ from router.errors import InvalidRequest
 MAX_LOOK_ALIKES = 1000
 """Keys called `model`, at whatever depth, in one document; to tell more of them apart would hold everybody else up."""
 
+Data = bytes | bytearray
 Span = tuple[int, int]
 """Start and end of a value, quotes included."""
 
@@ -43,7 +44,7 @@ _TOKEN = re.compile(rb"(?:(" + _STRING + rb')(\s*+:)?)|[{}\[\]]|".*+', re.DOTALL
 _UTF8_PIECE = 1 << 20
 
 
-def read_head(body: bytes) -> Head:
+def read_head(body: Data) -> Head:
     """`model` of a request. Raises InvalidRequest that says what the client has to mend."""
     try:
         head = _decode_head(body)
@@ -60,7 +61,7 @@ def read_head(body: bytes) -> Head:
     return head
 
 
-def _check_utf8(body: bytes) -> None:
+def _check_utf8(body: Data) -> None:
     """Piece by piece: the text of a large body would take four times its memory."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(body), _UTF8_PIECE):
@@ -80,7 +81,7 @@ def has_model(document: bytes) -> bool:
     return _decode_place(document).model is not msgspec.UNSET
 
 
-def place_model(body: bytes) -> Span:
+def place_model(body: Data) -> Span:
     """Where the value of `model` stands in a whole document that has one at the top. Raises InvalidRequest if it stands
     twice: two readers could take two different ones for the real one."""
     # One literal key and no escape that could spell another one: it must be the one that was decoded, at the top.
@@ -94,7 +95,7 @@ def place_model(body: bytes) -> Span:
     return value.span(1)
 
 
-def _only_key(body: bytes) -> Span:
+def _only_key(body: Data) -> Span:
     """The key `model` of the top: the one without which there is no `model`. Found by halving, so that a document is
     decoded about ten times at most, whatever it holds."""
     pattern = _ESCAPED_KEY if b"\\u006" in body else _KEY
@@ -111,9 +112,9 @@ def _only_key(body: bytes) -> Span:
     return keys[0]
 
 
-def _is_gone(body: bytes, keys: Sequence[Span]) -> bool:
+def _is_gone(body: Data, keys: Sequence[Span]) -> bool:
     """Whether the document has no `model` once these keys are called otherwise."""
-    parts: list[bytes] = []
+    parts: list[Data] = []
     last = 0
     for start, end in keys:
         parts += (body[last:start], b'"other"')

@@ -1,109 +1,147 @@
-"""An engine's answer on its way to the client, as it is made."""
+"""What an engine's answer has to become on its way to the client: as it is, whole events, another name."""
 
-import logging
+from typing import Protocol
 
 from router.errors import RouterError
 from router.proxy import headers as http
-from router.proxy.answer import Events, rename_early, rename_whole
-from router.proxy.asgi import Send
+from router.proxy.events import Events
+from router.proxy.rename import rename_early, rename_whole
 from router.proxy.upstream import Connection
 
 MAX_HELD = 64 << 20
 """Bytes of an answer that are held back until its `model` comes; a longer one goes on with the engine's."""
 
-log = logging.getLogger("router.proxy")
+
+class Relay(Protocol):
+    """One answer."""
+
+    streams: bool
+    usage: bytes
+    """The piece that tells the tokens, b"" if none has."""
+
+    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+        """What goes to the client; None: nothing yet, not even the head."""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Once `feed` has given something."""
+
+    def last_words(self, error: RouterError) -> bytes | None:
+        """How an answer that has begun can still end with an error; None if it cannot."""
 
 
-class Answer:
-    """What the client has been sent so far, and so how it can still be ended."""
-
-    __slots__ = ("_events", "_send", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._events: Events | None = None
-        self.started = False
-
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]], events: Events | None = None) -> None:
-        self.started = True
-        self._events = events
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def body(self, data: bytes, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    async def fail(self, error: RouterError) -> None:
-        """The error is the whole answer, or the last event of a stream. Any other answer that has begun is left without
-        its end: the server closes the connection then, and the client notices."""
-        if not self.started:
-            await self.start(error.status, error.headers())
-            await self.body(error.envelope(), more=False)
-        elif self._events is not None:
-            await self.body((b"\n\n" if self._events.torn else b"") + error.event(named=self._events.named), more=False)
-        else:
-            log.warning("an answer broke off: %s", error.message)
-
-
-async def relay(connection: Connection, answer: Answer, name: str | None) -> None:
-    """The whole answer; `name` is the public name to show in it, None when the engine's is the same. Raises Died."""
-    kind = (http.find(connection.headers, b"content-type") or b"").lower()
-    if http.find(connection.headers, b"content-encoding"):
+def relay_for(connection: Connection, name: str | None) -> Relay:
+    """`name` is the public name to show, None when the engine's is the same."""
+    headers = connection.headers
+    kind = (http.find(headers, b"content-type") or b"").lower()
+    if http.find(headers, b"content-encoding"):
         kind = b""  # there is nothing to be read in it
     if connection.status in (204, 304):
-        await _relay_head(connection, answer)
-    elif kind.startswith(b"text/event-stream"):
-        await _relay_events(connection, answer, name)
-    elif name is not None and kind.startswith(b"application/json"):
-        await _relay_renamed(connection, answer, name)
-    else:
-        await answer.start(connection.status, http.for_client(connection.headers))
-        await _relay_rest(connection, answer)
+        return Plain(_without_length(headers))
+    if kind.startswith(b"text/event-stream"):
+        return Stream(_without_length(headers), name)
+    if name is not None and kind.startswith(b"application/json"):
+        return Renamed(http.for_client(headers), name)
+    return Plain(http.for_client(headers))
 
 
-async def _relay_head(connection: Connection, answer: Answer) -> None:
-    """An answer that has no body, whatever length it gives."""
-    headers = [header for header in http.for_client(connection.headers) if header[0] != b"content-length"]
-    await answer.start(connection.status, headers)
-    await answer.body(b"", more=False)
+def _without_length(headers: http.Headers) -> list[tuple[bytes, bytes]]:
+    return [header for header in http.for_client(headers) if header[0] != b"content-length"]
 
 
-async def _relay_rest(connection: Connection, answer: Answer) -> None:
-    while True:
-        data = await connection.read()
-        await answer.body(data, more=not connection.ended)
-        if connection.ended:
-            return
+class Plain:
+    """As it comes."""
+
+    __slots__ = ("_headers", "usage")
+    streams = False
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers = headers
+        self.usage = b""
+
+    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+        if data and (ended or not self.usage):
+            self.usage = _usage_part(data)
+        return data
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self._headers
+
+    def last_words(self, _error: RouterError) -> None:
+        return None
 
 
-async def _relay_events(connection: Connection, answer: Answer, name: str | None) -> None:
-    events = Events(name)
-    headers = [header for header in http.for_client(connection.headers) if header[0] != b"content-length"]
-    await answer.start(connection.status, headers, events)
-    while not connection.ended:
-        if whole := events.feed(await connection.read()):
-            await answer.body(whole, more=True)
-    await answer.body(events.rest(), more=False)
+class Stream:
+    """Whole events, so that one that breaks off can still end with an event of its own."""
+
+    __slots__ = ("_events", "_headers", "usage")
+    streams = True
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], name: str | None) -> None:
+        self._headers = headers
+        self._events = Events(name)
+        self.usage = b""
+
+    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+        data = self._events.feed(data)
+        if b'"usage"' in data:
+            self.usage = data
+        return data + self._events.rest() if ended else data
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self._headers
+
+    def last_words(self, error: RouterError) -> bytes:
+        return (b"\n\n" if self._events.torn else b"") + error.event(named=self._events.named)
 
 
-async def _relay_renamed(connection: Connection, answer: Answer, name: str) -> None:
+class Renamed:
     """Most engines say `model` early, and the answer streams on from there; of the others the whole is waited for."""
-    data = await connection.read()
-    renamed = rename_early(data, name)
-    if renamed is None:
-        parts, size = [data], len(data)
-        while not connection.ended and size < MAX_HELD:
-            parts.append(await connection.read())
-            size += len(parts[-1])
-        data = b"".join(parts)
-        renamed = rename_whole(data, name) if connection.ended else data
-    headers = http.for_client(connection.headers)
-    if (length := http.find(headers, b"content-length")) is not None:
-        grown = int(length) + len(renamed) - len(data)
-        headers = [
-            *(header for header in headers if header[0] != b"content-length"),
-            (b"content-length", b"%d" % grown),
+
+    __slots__ = ("_grown", "_headers", "_held", "_name", "_passing", "_size", "usage")
+    streams = False
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], name: str) -> None:
+        self._headers, self._name = headers, name
+        self._held: list[bytes] = []
+        self._size = self._grown = 0
+        self._passing = False
+        self.usage = b""
+
+    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+        if data and (ended or not self.usage):
+            self.usage = _usage_part(data)
+        if self._passing:
+            return data
+        if not self._held and data and (renamed := rename_early(data, self._name)) is not None:
+            return self._pass(data, renamed)
+        self._held.append(data)
+        self._size += len(data)
+        if not ended and self._size < MAX_HELD:
+            return None
+        whole = b"".join(self._held)
+        return self._pass(whole, rename_whole(whole, self._name) if ended else whole)
+
+    def _pass(self, data: bytes, renamed: bytes) -> bytes:
+        self._held.clear()
+        self._passing = True
+        self._grown = len(renamed) - len(data)
+        return renamed
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (name, b"%d" % (int(value) + self._grown)) if name == b"content-length" else (name, value)
+            for name, value in self._headers
         ]
-    await answer.start(connection.status, headers)
-    await answer.body(renamed, more=not connection.ended)
-    if not connection.ended:
-        await _relay_rest(connection, answer)
+
+    def last_words(self, _error: RouterError) -> None:
+        return None
+
+
+USAGE_REACH = 2048
+"""Bytes at an answer's ends in which its `usage` stands; the middle of a large one is not searched."""
+
+
+def _usage_part(data: bytes) -> bytes:
+    if data.rfind(b'"usage"', -USAGE_REACH) >= 0:
+        return data[-USAGE_REACH:]
+    return data[:USAGE_REACH] if data.find(b'"usage"', 0, USAGE_REACH) >= 0 else b""

@@ -1,48 +1,40 @@
 """A client's request: read, bounded, checked, and as it goes on to an engine."""
 
-import asyncio
-from typing import Protocol
+from collections.abc import Sequence
 
 import msgspec
 
 from router.catalog import Target
-from router.errors import BodyTimeout, MethodNotAllowed, TooLarge, UnsupportedMedia
+from router.errors import MethodNotAllowed, UnsupportedMedia
 from router.proxy import headers as http
-from router.proxy.asgi import Receive, Scope
 from router.proxy.body import Span, place_model, read_head
 from router.proxy.multipart import find_field, read_name
 from router.proxy.paths import Path
 
-
-class Limits(Protocol):
-    """What a client may send. `max_body` in bytes, `body_timeout` in seconds without a byte."""
-
-    @property
-    def max_body(self) -> int: ...
-    @property
-    def body_timeout(self) -> float: ...
-
-
-class ClientGone(Exception):
-    """Nobody is left to answer."""
+SMALL = 65536
+"""Bytes of a body that are worth a copy, to go on in one piece."""
 
 
 class Request(msgspec.Struct):
     """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`."""
 
     path: Path
-    headers: list[tuple[bytes, bytes]]
+    headers: http.Headers
     query: bytes
-    body: bytes
+    body: bytes | bytearray
     model: str
     span: Span
 
-    def body_for(self, target: Target) -> bytes:
-        """The body, asking for what the engine calls the model."""
+    def body_for(self, target: Target) -> Sequence[bytes | memoryview]:
+        """The body in pieces, asking for what the engine calls the model; a large one is not copied."""
         if target.served == self.model:
-            return self.body
+            return (self.body,) if isinstance(self.body, bytes) else (memoryview(self.body),)
         name = target.served.encode() if self.path.form else msgspec.json.encode(target.served)
-        return b"%b%b%b" % (self.body[: self.span[0]], name, self.body[self.span[1] :])
+        start, end = self.span
+        if len(self.body) < SMALL:
+            return (b"".join((self.body[:start], name, self.body[end:])),)
+        view = memoryview(self.body)
+        return (view[:start], name, view[end:])
 
     def head_for(self, target: Target, length: int) -> bytes:
         """The request line and the headers, for a body of `length` bytes."""
@@ -60,21 +52,24 @@ class Request(msgspec.Struct):
         )
 
 
-async def read_request(path: Path, scope: Scope, receive: Receive, limits: Limits) -> Request:
-    """Raises InvalidRequest and its kind, each saying what the client has to mend; ClientGone."""
-    if scope["method"] != "POST":
-        raise MethodNotAllowed(f"{path.public} takes POST, not {scope['method']}", allow="POST")
-    headers = scope["headers"]
-    content_type = (http.find(headers, b"content-type") or b"").decode("latin-1")
-    _check_type(path, content_type.partition(";")[0].strip().lower())
+def check_head(path: Path, method: str, headers: http.Headers) -> None:
+    """What can be refused before the body has come. Raises InvalidRequest and its kind."""
+    if method != "POST":
+        raise MethodNotAllowed(f"{path.public} takes POST, not {method}", allow="POST")
+    kind = b"" if (content_type := http.find(headers, b"content-type")) is None else content_type
+    if kind != b"application/json" or path.form:
+        _check_type(path, kind.partition(b";")[0].strip().lower().decode("latin-1"))
     if http.find(headers, b"content-encoding") not in (None, b"identity"):
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
-    body = await _read_body(headers, receive, limits)
+
+
+def read_request(path: Path, headers: http.Headers, query: bytes, body: bytes | bytearray) -> Request:
+    """Raises InvalidRequest, saying what the client has to mend."""
     if path.form:
-        span = find_field(body, content_type)
-        return Request(path, headers, scope["query_string"], body, read_name(body, span), span)
+        span = find_field(body, (http.find(headers, b"content-type") or b"").decode("latin-1"))
+        return Request(path, headers, query, body, read_name(body, span), span)
     name = read_head(body).model or ""
-    return Request(path, headers, scope["query_string"], body, name, place_model(body))
+    return Request(path, headers, query, body, name, place_model(body))
 
 
 def _check_type(path: Path, kind: str) -> None:
@@ -82,31 +77,3 @@ def _check_type(path: Path, kind: str) -> None:
         raise UnsupportedMedia(f"{path.public} takes multipart/form-data, not {kind or 'a body without a type'}")
     if not path.form and kind not in ("", "application/json") and not kind.endswith("+json"):
         raise UnsupportedMedia(f"{path.public} takes JSON, not {kind}; send `Content-Type: application/json`")
-
-
-async def _read_body(headers: http.Headers, receive: Receive, limits: Limits) -> bytes:
-    declared = http.find(headers, b"content-length")
-    if declared is not None and int(declared) > limits.max_body:
-        raise _too_large(limits)
-    loop = asyncio.get_running_loop()
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(limits.body_timeout) as timer:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > limits.max_body:
-                    raise _too_large(limits)
-                if not message.get("more_body"):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
-                timer.reschedule(loop.time() + limits.body_timeout)
-    except TimeoutError:
-        raise BodyTimeout("the body stopped coming; send it without a pause") from None
-
-
-def _too_large(limits: Limits) -> TooLarge:
-    return TooLarge(f"the body is larger than {limits.max_body} bytes; send less, or raise `max_body`")

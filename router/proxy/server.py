@@ -1,5 +1,7 @@
-"""The listening side: uvicorn, as a part of a program that minds its signals itself."""
+"""The listening side: uvicorn's server with our protocol, as a part of a program that minds its signals itself."""
 
+import asyncio
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -7,22 +9,24 @@ from functools import partial
 import uvicorn
 
 from router.proxy.asgi import App
-from router.proxy.protocol import ClientProtocol
+from router.proxy.client import ClientProtocol, Limits, Plane
 
 BACKLOG = 2048
 """Connections that may wait to be taken."""
 KEEP_ALIVE = 75
 """Seconds a client's connection may stay without a whole head of a request."""
+LAST_WORDS = 1.0
+"""Seconds the clients have to take the ends of their answers when the time to drain is over."""
 
 
 class Server(uvicorn.Server):
-    """Serves `app` on the sockets given to `serve`. In seconds, `drain`: how long requests in flight may go on when it
-    ends; `send_timeout`: how long a client may leave its answer unread."""
+    """Serves `plane`, and `app` for what it leaves, on the sockets given to `serve`. `drain`: how many seconds requests
+    in flight may go on when it ends."""
 
-    def __init__(self, app: App, *, drain: float, send_timeout: float) -> None:
+    def __init__(self, app: App, limits: Limits, *, plane: Plane | None = None, drain: float) -> None:
         settings = uvicorn.Config(
             app,
-            http=partial(ClientProtocol, send_timeout=send_timeout),  # type: ignore[arg-type]  # it is only called
+            http=partial(ClientProtocol, plane=plane, limits=limits),  # type: ignore[arg-type]  # it is only called
             ws="none",
             lifespan="off",
             log_config=None,
@@ -39,8 +43,27 @@ class Server(uvicorn.Server):
     def hurry(self) -> None:
         """Ends it now: requests in flight are told that the router is shutting down."""
         self.should_exit = self.force_exit = True
-        for task in self.server_state.tasks:
-            task.cancel()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            now = asyncio.get_running_loop().time()
+            for connection in self._connections():
+                connection.look(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in self._connections():
+            connection.give_up()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LAST_WORDS
+        while self.server_state.connections and loop.time() < end:  # noqa: ASYNC110 - they are uvicorn's to count
+            await asyncio.sleep(0.01)
+        for connection in self._connections():
+            connection.transport.abort()
+
+    def _connections(self) -> list[ClientProtocol]:
+        return list(self.server_state.connections)  # type: ignore[arg-type]  # it holds what `http` makes
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

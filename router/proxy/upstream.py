@@ -9,14 +9,15 @@ All mutable state of a pool is in `idle` and `busy`.
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import httptools
 
 from router.catalog import Address
 
-HIGH_WATER = 65536
-"""Bytes of an answer that may wait for a slow client before the engine's socket is no longer read."""
+SMALL = 65536
+"""Bytes of a body that are worth a copy, to go out in one piece with the head."""
 MAX_HEAD = 65536
 """Bytes of headers an engine may send."""
 SWEEP = 1.0
@@ -35,12 +36,24 @@ class Died(Exception):
         self.silent, self.timed_out = silent, timed_out
 
 
+class Sink(Protocol):
+    """Whoever asked."""
+
+    def arrived(self) -> None:
+        """Something of the answer is there: its head at least, and maybe its end."""
+
+    def broke(self, death: Died) -> None:
+        """Nothing more comes. The connection is of no further use."""
+
+
 class Connection(asyncio.Protocol):
-    """One connection to an engine. `ask` sends a request and gives the status; `headers` and `read` give the rest."""
+    """One connection to an engine. `ask` sends a request; the answer is told to the sink as it comes: `status`,
+    `headers`, `take` for the data, and at its end `done`. Callbacks rather than a coroutine to be woken: a piece of a
+    stream costs a third less."""
 
     __slots__ = (
-        "_chunks", "_death", "_fruitless", "_head", "_head_size", "_loop", "_parser", "_paused", "_size", "_transport",
-        "_until_close", "_waiter", "closed", "deadline", "done", "expires", "headers", "keep", "pool", "status", "used",
+        "_chunks", "_fruitless", "_head_size", "_in_head", "_loop", "_parser", "_paused", "_sink", "_transport",
+        "_until_close", "closed", "deadline", "done", "expires", "headers", "keep", "pool", "status", "used",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -48,12 +61,10 @@ class Connection(asyncio.Protocol):
         self._loop = pool.loop
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
-        self._waiter: asyncio.Future[None] | None = None
-        self._head: asyncio.Future[None] | None = None
-        self._death: Died | None = None
+        self._sink: Sink | None = None
         self._chunks: list[bytes] = []
-        self._size = self._head_size = self._fruitless = 0
-        self._paused = self._until_close = False
+        self._head_size = self._fruitless = 0
+        self._in_head = self._paused = self._until_close = False
         self.closed = False
         self.done = True
         self.keep = False
@@ -64,60 +75,70 @@ class Connection(asyncio.Protocol):
 
     # What the proxy calls
 
-    async def ask(self, head: bytes, body: bytes) -> int:
-        """Sends a request; the answer's status once its headers are there. Raises Died."""
-        self._chunks.clear()
-        self._size = self._head_size = self._fruitless = 0
-        self.headers = []
-        self.done = self.keep = self._until_close = False
-        self.used += 1
+    def ask(self, sink: Sink, head: bytes, body: Sequence[bytes | memoryview]) -> None:
+        """Sends a request. Raises Died."""
         if self.closed:
             raise Died("the connection was closed", silent=True)
+        self._chunks.clear()
+        self._head_size = self._fruitless = 0
+        self.headers = []
+        self.status = 0
+        self._in_head = True
+        self.done = self.keep = self._until_close = False
+        self.used += 1
+        self._sink = sink
         self.deadline = self._loop.time() + self.pool.response_timeout
-        if len(body) < HIGH_WATER:
-            self._transport.write(head + body)
+        if len(body) == 1 and len(body[0]) < SMALL:
+            self._transport.write(head + body[0])
         else:
-            self._transport.writelines((head, body))  # spares a copy of the body
-        self._head = self._loop.create_future()
-        await self._head
-        return self.status
+            self._transport.writelines((head, *body))  # spares a copy of the body
 
-    async def read(self) -> bytes:
-        """What has come of the answer's body, at least one byte; b"" at its end. Raises Died if it breaks off."""
-        while not self._chunks and not self.done:
-            if self._death is not None:
-                raise self._death
-            self._waiter = self._loop.create_future()
-            await self._waiter
+    def take(self) -> bytes:
+        """The data that has come, b"" if none has."""
         chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if len(chunks) == 1:
+            return chunks.pop()
+        data = b"".join(chunks)
         chunks.clear()
-        self._size = 0
-        if self._paused and not self.closed:
-            self._paused = False
-            self.deadline = self._loop.time() + self.pool.stall_timeout
-            self._transport.resume_reading()
         return data
-
-    @property
-    def ended(self) -> bool:
-        """Whether `read` has given the whole answer."""
-        return self.done and not self._chunks
 
     @property
     def reusable(self) -> bool:
         """Whether another exchange can follow: this one ended as HTTP has it, and the engine took the whole request."""
         return self.keep and self.done and not self.closed and not self._transport.get_write_buffer_size()
 
+    def pause(self) -> None:
+        """The client is slow: the engine's socket is not read, and its silence no fault."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self.deadline = float("inf")
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self.closed:
+                self.deadline = self._loop.time() + self.pool.stall_timeout
+                self._transport.resume_reading()
+
+    def leave(self) -> None:
+        """The sink wants no more of it."""
+        self._sink = None
+        self.resume()
+
     def abort(self) -> None:
         """Closes at once; the engine sees it and stops its work."""
         self.closed = True
+        self._sink = None
         self._transport.abort()
 
     def fail(self, reason: str, *, timed_out: bool = False) -> None:
         """Ends the exchange with Died and closes."""
-        self._die(Died(reason, silent=not self._head_size, timed_out=timed_out))
+        sink = self._sink
+        silent = not self._head_size
         self.abort()
+        if sink is not None:
+            sink.broke(Died(reason, silent=silent, timed_out=timed_out))
 
     # What asyncio calls
 
@@ -128,34 +149,51 @@ class Connection(asyncio.Protocol):
         if self.done:  # an answer nobody asked for
             self.abort()
             return
-        in_head, size = self._head is not None, self._size
+        in_head = self._in_head
         if in_head:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._refuse(error)
+            return
+        if self._chunks or self.done:
+            self._fruitless = 0
+        else:
+            self._fruitless += len(data)
+            if self._fruitless > MAX_HEAD:
+                self.fail(f"the engine sent more than {MAX_HEAD} bytes of headers or trailers")
+                return
+        if self._in_head:
+            return
+        self.deadline = self._loop.time() + self.pool.stall_timeout
+        if (in_head or self._chunks or self.done) and self._sink is not None:
+            self._tell(self._sink)
+
+    def _refuse(self, error: Exception) -> None:
+        if self.done and self._sink is not None:  # the answer is whole, what follows it is nobody's
+            self.keep = False
+            self._tell(self._sink)
+        else:
             self.fail(f"the engine's answer is not HTTP: {error.__context__ or error}")
-            return
-        self._fruitless = 0 if in_head or self._size > size else self._fruitless + len(data)
-        if self._fruitless > MAX_HEAD or (self._head is not None and self._head_size > MAX_HEAD):
-            self.fail(f"the engine sent more than {MAX_HEAD} bytes of headers or trailers")
-            return
-        if self._size > HIGH_WATER and not self._paused and not self.done:
-            self._paused = True
-            self.deadline = float("inf")  # it is the client that is slow
-            self._transport.pause_reading()
-        elif self._head is None and not self.done:
-            self.deadline = self._loop.time() + self.pool.stall_timeout
-        self._wake()
+
+    def _tell(self, sink: Sink) -> None:
+        if self.done:
+            self._sink = None
+            self.deadline = float("inf")
+        sink.arrived()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self.pool.lost(self)
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
         if self._until_close and exc is None:
             self.done = True
-            self._wake()
-        elif not self.done:
-            self._die(Died(str(exc or "the engine closed the connection"), silent=not self._head_size))
+            sink.arrived()
+        else:
+            sink.broke(Died(str(exc or "the engine closed the connection"), silent=not self._head_size))
 
     # What httptools calls
 
@@ -164,7 +202,7 @@ class Connection(asyncio.Protocol):
             raise ValueError("something follows its end")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head is not None:  # trailers are dropped
+        if self._in_head:  # trailers are dropped
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -176,31 +214,15 @@ class Connection(asyncio.Protocol):
             raise ValueError(f"its status is {self.status}")
         names = {name for name, _ in self.headers}
         self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
-        if self._head is not None and not self._head.done():
-            self._head.set_result(None)
-        self._head = None
+        self._in_head = False
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
-        self._size += len(data)
 
     def on_message_complete(self) -> None:
-        if self._head is None:
+        if not self._in_head:
             self.done = True
             self.keep = self._parser.should_keep_alive()
-            self.deadline = float("inf")
-
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
-
-    def _die(self, death: Died) -> None:
-        self._death = self._death or death
-        if self._head is not None and not self._head.done():
-            self._head.set_exception(death)
-        self._wake()
 
 
 class Pool:
@@ -261,6 +283,7 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """After an exchange: kept for the next one if it can be, else closed, whatever state it is in."""
+        connection.leave()
         self.busy.discard(connection)
         used_up = self.reuse and connection.used >= self.reuse
         if connection.reusable and not used_up:

@@ -15,6 +15,7 @@ import msgspec
 
 from router.catalog import Address, Catalog, Model, Target
 from router.console.public import Public
+from router.measures import Measures, Record
 from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 from router.proxy.server import Server
@@ -278,10 +279,7 @@ class Limits:
     stall_timeout: float = 5.0
     max_body: int = 1 << 20
     body_timeout: float = 5.0
-
-
-SEND_TIMEOUT = 3.0
-"""Seconds a client may leave its answer unread."""
+    send_timeout: float = 3.0
 
 
 class Lab:
@@ -291,12 +289,14 @@ class Lab:
         self.limits = Limits()
         self.model = Model("m", kind="chat", engine="test", aliases=("alias",), limits=self.limits)
         self.catalog = Catalog([self.model])
-        self.proxy = Proxy(self.catalog, Keys([]), self.limits, Public(self.catalog).app())
+        self.records: list[Record] = []
+        self.measures = Measures([self.records.append])
+        self.proxy = Proxy(self.catalog, Keys([]), self.measures)
         self.engines: list[Engine] = []
         self.pools: list[Pool] = []
         self.wires: list[Wire] = []
         self.targets: list[Target] = []
-        self.server = Server(self.proxy, drain=0.1, send_timeout=SEND_TIMEOUT)
+        self.server = Server(Public(self.catalog).app(), self.limits, plane=self.proxy, drain=0.1)
 
     async def start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
@@ -352,7 +352,7 @@ class Lab:
         try:
             for wire in self.wires:
                 wire.reset()
-            await until(lambda: not self.server.server_state.tasks)
+            await until(lambda: not self.in_work)
             await until(lambda: not any(target.in_flight for target in self.targets))
             assert self.model.waiting == 0
             assert not any(pool.busy for pool in self._pools()), f"not given back: {self._pools()}"
@@ -361,6 +361,11 @@ class Lab:
         errors = [error for engine in self.engines for error in engine.errors]
         if errors:
             raise errors[0]
+
+    @property
+    def in_work(self) -> int:
+        """Requests that have begun to come and are not answered."""
+        return sum(client._turn is not None for client in self.server._connections())
 
     def _pools(self) -> list[Pool]:
         return [target.pool for target in self.targets if isinstance(target.pool, Pool)]

@@ -108,13 +108,13 @@ async def test_a_connection_without_a_whole_head_is_closed_in_time(lab: Lab, sai
     wire = await lab.client()
     for byte in said:
         await wire.send(b"%c" % byte)
-    await wire.gone(1.0)
+    await wire.gone(2.5)
 
 
 async def test_dribbling_a_head_gains_no_time(lab: Lab) -> None:
     lab.server.config.timeout_keep_alive = 0.3  # type: ignore[assignment]
     wire = await lab.send(b"POST / HTTP/1.1\r\nx: ")
-    end = asyncio.get_running_loop().time() + 2
+    end = asyncio.get_running_loop().time() + 3
     while (now := asyncio.get_running_loop().time()) < end:
         try:
             await wire.send(b"y")
@@ -131,7 +131,7 @@ async def test_a_kept_connection_is_closed_in_time_and_not_sooner(lab: Lab) -> N
     for _ in range(3):
         await wire.send(post(BODY))
         assert (await wire.response()).status == 200
-    await wire.gone(1.0)
+    await wire.gone(2.5)
 
 
 async def test_javas_client_asks_for_h2c_and_is_served(lab: Lab) -> None:

@@ -1,41 +1,10 @@
-"""An answer on its way to the client: whole events of a stream, and the public name in place of the engine's."""
+"""Server-sent events on their way to the client: whole ones, with the public name in place of the engine's."""
 
-import msgspec
-
-from router.errors import InvalidRequest
-from router.proxy.body import find_model, has_model, place_model
+from router.proxy.body import find_model
+from router.proxy.rename import PARENTS, quoted, rename
 
 MAX_EVENT = 1 << 20
 """Bytes of one event that are held back until it is whole; a longer one goes on in pieces."""
-PARENTS = (b"message", b"response")
-"""Where Anthropic's and OpenAI's events keep a `model` that is not at the top."""
-
-
-def rename(event: bytes, name: str) -> bytes:
-    """`event`, a JSON document, with `name` wherever it says `model`."""
-    for start, end in reversed(list(find_model(event, PARENTS))):
-        event = b"%b%b%b" % (event[:start], _quoted(name), event[end:])
-    return event
-
-
-def rename_early(start: bytes, name: str) -> bytes | None:
-    """The beginning of a JSON document with `name` as its `model`; None if that has not come yet."""
-    span = next(find_model(start), None) if b'"model"' in start else None
-    return None if span is None else b"%b%b%b" % (start[: span[0]], _quoted(name), start[span[1] :])
-
-
-def rename_whole(document: bytes, name: str) -> bytes:
-    """A whole JSON document with `name` as its `model`; as it is if it has none, or is no JSON."""
-    try:
-        if not has_model(document):
-            return document
-        start, end = place_model(document)
-    except (InvalidRequest, msgspec.DecodeError):
-        return document
-    return b"%b%b%b" % (document[:start], _quoted(name), document[end:])
-
-
-_quoted = msgspec.json.encode
 
 
 class Events:
@@ -44,11 +13,12 @@ class Events:
     `name` is the public name to show, None when the engine's is the same.
     """
 
-    __slots__ = ("_held", "_name", "named", "torn")
+    __slots__ = ("_held", "_name", "_prefix", "_renamed_prefix", "named", "torn")
 
     def __init__(self, name: str | None) -> None:
         self._held = bytearray()
         self._name = name
+        self._prefix = self._renamed_prefix = b""
         self.torn = False
         """Whether the last event that was given out lacks its end."""
         self.named = False
@@ -77,10 +47,25 @@ class Events:
         return self._renamed(bytes(self._held))
 
     def _renamed(self, events: bytes) -> bytes:
-        name = self._name
-        if name is None or b'"model"' not in events:
+        if self._name is None or b'"model"' not in events:
             return events
-        return b"\n".join([_renamed_line(line, name) for line in events.split(b"\n")])
+        if events.find(b"\n\n") == len(events) - 2:
+            return self._renamed_event(events, self._name)
+        return b"\n\n".join([self._renamed_event(event, self._name) for event in events.split(b"\n\n")])
+
+    def _renamed_event(self, event: bytes, name: str) -> bytes:
+        """The events of a stream mostly begin alike, up to and with `model`, so what was found once holds again."""
+        prefix = self._prefix
+        if prefix and event.startswith(prefix):
+            return self._renamed_prefix + event[len(prefix) :]
+        if event.startswith(b"data:") and event.find(b"\n") in (-1, len(event) - 2):  # one line
+            spans = list(find_model(event[5:], PARENTS))
+            if len(spans) == 1:
+                start, end = spans[0][0] + 5, spans[0][1] + 5
+                self._prefix = event[:end]
+                self._renamed_prefix = event[:start] + quoted(name)
+                return self._renamed_prefix + event[end:]
+        return b"\n".join([_renamed_line(line, name) for line in event.split(b"\n")])
 
 
 def _renamed_line(line: bytes, name: str) -> bytes:

@@ -1,0 +1,341 @@
+"""A client's connection: requests in, one after the other, within bounds.
+
+An HTTP protocol for uvicorn's server. Its own would cost a task and half a dozen objects a request, and leaves open
+what this closes: a client that does not read its answer, a head without end, a connection that never says anything, a
+client that leaves while a request of its own is queued behind the one in work, trailers taken for headers, a body lost
+behind a wish for another protocol.
+"""
+
+import asyncio
+import urllib.parse
+from collections import deque
+from typing import Any, Protocol
+
+import httptools
+import uvicorn
+from uvicorn.server import ServerState
+
+from router.errors import BodyTimeout, HeadTooLarge, InvalidRequest, RouterError, TooLarge, Unavailable
+from router.proxy.rest import Rest
+from router.proxy.turn import Turn, Work
+
+MAX_HEAD = 65536
+"""Bytes of a request's line and headers that may come without its end; likewise of its trailers."""
+MAX_QUEUED = 16
+"""Requests behind the one in work on one connection. With more it is not read on, nor its end noticed, until one is
+done."""
+
+
+class Limits(Protocol):
+    """What a client may do. `max_body` in bytes; in seconds, `body_timeout`: a pause in its body, and `send_timeout`:
+    how long it may leave its answer unread."""
+
+    @property
+    def max_body(self) -> int: ...
+    @property
+    def body_timeout(self) -> float: ...
+    @property
+    def send_timeout(self) -> float: ...
+
+
+class Plane(Protocol):
+    """Who answers what the ASGI application does not."""
+
+    def open(self, turn: Turn) -> Work | None:
+        """The head is here. None: it is the application's. Raises RouterError."""
+
+
+class ClientProtocol(asyncio.Protocol):
+    """One client's connection. The requests that came and are not answered are `_turn`, in work, and `_queue`."""
+
+    def __init__(
+        self,
+        *,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        plane: Plane | None,
+        limits: Limits,
+        _loop: asyncio.AbstractEventLoop | None = None,
+        **_: Any,
+    ) -> None:
+        self.loop = _loop or asyncio.get_running_loop()
+        self._config, self._state, self._plane, self._limits = config, server_state, plane, limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._turn: Turn | None = None
+        self._queue: deque[Turn] = deque()
+        self._reading: Turn | None = None
+        self._advancing = self._fruitful = self._reading_paused = False
+        self._fruitless = 0
+        self._unread: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self.expires = self.loop.time() + config.timeout_keep_alive
+        """When it is closed unless the head of a request has come."""
+        self.transport: asyncio.Transport
+        self._peer = ""
+
+    # What the server calls
+
+    def shutdown(self) -> None:
+        """No further request."""
+        self._queue.clear()
+        if self._turn is None:
+            self.transport.close()
+        else:
+            self._turn.keep_alive = False
+
+    def give_up(self) -> None:
+        """The request in work has no more time."""
+        turn = self._turn
+        if turn is None:
+            self.transport.close()
+            return
+        error = Unavailable("the router is shutting down", code="shutting_down", retry_after=5)
+        turn.keep_alive = False
+        if turn.work is not None:
+            turn.work.fail(error)
+
+    def look(self, now: float) -> None:
+        """Closes what has been silent for too long."""
+        if self._turn is None and self.expires <= now:
+            self.transport.close()
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # a stream's transport is a Transport
+        self._state.connections.add(self)  # type: ignore[arg-type]  # it is only told to shut down
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        self._forget_unread()
+        self._forget_stalled()
+        self._queue.clear()
+        turn, self._turn = self._turn, None
+        if turn is not None and turn.work is not None:
+            turn.work.leave()
+
+    def eof_received(self) -> None:
+        pass
+
+    def pause_writing(self) -> None:
+        self._unread = self.loop.call_later(self._limits.send_timeout, self.transport.abort)
+        if self._turn is not None and self._turn.work is not None:
+            self._turn.work.pause()
+
+    def resume_writing(self) -> None:
+        self._forget_unread()
+        if self._turn is not None and self._turn.work is not None:
+            self._turn.work.resume()
+
+    def data_received(self, data: bytes) -> None:
+        while data and not self.transport.is_closing():
+            data = self._feed(data)
+        if self._reading is not None:
+            self._expect_more()
+
+    def _feed(self, data: bytes) -> bytes:
+        """What is to be fed next, b"" for nothing."""
+        self._fruitful = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._stay(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(InvalidRequest("the request is not HTTP/1.1", code="invalid_http"))
+            return b""
+        self._fruitless = 0 if self._fruitful else self._fruitless + len(data)
+        if self._fruitless > MAX_HEAD:  # of a head, of a chunk's extensions, of trailers
+            self._refuse(HeadTooLarge(f"the request's headers are larger than {MAX_HEAD} bytes"))
+        return b""
+
+    # What httptools calls
+
+    def on_message_begin(self) -> None:
+        self._fruitful = True
+        self._reading = Turn(self, self.transport, self._peer)
+
+    def on_url(self, url: bytes) -> None:
+        assert self._reading is not None  # noqa: S101 - a message has begun
+        self._reading.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        turn = self._reading
+        if turn is None or turn.path:  # trailers are dropped
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            turn.expect = True
+        turn.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        turn, parser = self._reading, self._parser
+        assert turn is not None  # noqa: S101 - a message has begun
+        if parser.should_upgrade():
+            return
+        self._fruitful = True
+        turn.method = parser.get_method().decode("ascii")
+        turn.version = parser.get_http_version()
+        turn.keep_alive = turn.version == "1.1" and parser.should_keep_alive()
+        turn.path, turn.query = _split(turn.url)
+        if self._turn is None and not self._queue:
+            self._take_up(turn)
+            return
+        self._queue.append(turn)
+        if len(self._queue) > MAX_QUEUED:
+            self._pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        self._fruitful = True
+        turn = self._reading
+        if turn is None or turn.done or len(turn.body) > self._limits.max_body:
+            return
+        if not turn.body:
+            turn.body = body
+        else:
+            if isinstance(turn.body, bytes):
+                turn.body = bytearray(turn.body)  # grows without a copy of the whole
+            turn.body += body
+        if turn is self._turn and len(turn.body) > self._limits.max_body:
+            self._fail(turn, self._too_large())
+
+    def on_message_complete(self) -> None:
+        self._fruitful = True
+        turn = self._reading
+        if turn is None or self._parser.should_upgrade():
+            return
+        self._reading = None
+        turn.complete = True
+        if turn is self._turn and turn.work is not None:
+            turn.work.begin()
+
+    # One turn after the other
+
+    def _take_up(self, turn: Turn) -> None:
+        self._turn = turn
+        try:
+            work = None if self._plane is None else self._plane.open(turn)
+            if turn.done:
+                return
+            turn.work = work or Rest(turn, self.transport, self._config, self._state)
+            if max(_length(turn), len(turn.body)) > self._limits.max_body:
+                raise self._too_large()
+        except RouterError as error:
+            self._fail(turn, error)
+            return
+        if turn.complete:
+            turn.work.begin()
+        elif turn.expect:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def turn_over(self) -> None:
+        turn, self._turn = self._turn, None
+        if self.transport.is_closing():
+            return
+        # Who waits for leave to send its body may send it all the same, or not.
+        if turn is not None and (not turn.keep_alive or (turn.expect and not turn.complete)):
+            self._queue.clear()
+            self.transport.close()
+            return
+        self.expires = self.loop.time() + self._config.timeout_keep_alive
+        if self._queue and not self._advancing:
+            self._advance()
+
+    def _advance(self) -> None:
+        """A loop, as each may end at once, and many may have come in one piece."""
+        self._advancing = True
+        while self._queue and self._turn is None:
+            self._take_up(self._queue.popleft())
+        self._advancing = False
+        if len(self._queue) <= MAX_QUEUED:
+            self._resume_reading()
+
+    def _fail(self, turn: Turn, error: RouterError) -> None:
+        if turn.work is not None:
+            turn.work.fail(error)
+        elif not turn.done:
+            turn.refuse(error)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is larger than {self._limits.max_body} bytes; send less, or raise `max_body`")
+
+    # A client that is slow, or not in its senses
+
+    def _expect_more(self) -> None:
+        """The request in work is not whole yet."""
+        self._forget_stalled()
+        turn = self._reading
+        if turn is not None and turn is self._turn and not turn.done:
+            self._stalled = self.loop.call_later(self._limits.body_timeout, self._stall)
+
+    def _stall(self) -> None:
+        turn = self._turn
+        if turn is not None and not turn.complete:
+            self._fail(turn, BodyTimeout("the body stopped coming; send it without a pause"))
+
+    def _refuse(self, error: RouterError) -> None:
+        """The last answer on this connection; none where it would break into another one."""
+        turn = self._turn
+        if turn is not None and (turn.started or self._queue):
+            self.transport.abort()
+            return
+        turn = turn or Turn(self, self.transport, self._peer)
+        turn.keep_alive = False
+        self._turn = turn
+        self._fail(turn, error)
+
+    def _stay(self, rest: bytes) -> bytes:
+        """What to feed to go on as if the client had not asked for another protocol: Java's asks for h2c with each
+        request. The parser has stopped behind the head, so another one reads it again, without the wish, and then the
+        body."""
+        method = self._parser.get_method()
+        turn, self._reading = self._reading, None
+        assert turn is not None  # noqa: S101 - its head has been read
+        if method == b"CONNECT":
+            self._refuse(InvalidRequest("the router does not take CONNECT", code="invalid_http"))
+            return b""
+        self._parser = httptools.HttpRequestParser(self)
+        lines = [b"%b: %b\r\n" % header for header in turn.headers if header[0] != b"upgrade"]
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, turn.url, b"".join(lines), rest)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _forget_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+def _split(url: bytes) -> tuple[str, bytes]:
+    """A request target's path, its escapes undone, and query."""
+    if url[:1] == b"/" and url.isascii():
+        path, _, query = url.partition(b"?")
+        path, _, _ = path.partition(b"#")
+        text = path.decode("ascii")
+        return urllib.parse.unquote(text) if "%" in text else text, query
+    try:
+        parsed = httptools.parse_url(url)
+        return urllib.parse.unquote((parsed.path or b"/").decode("ascii")), parsed.query or b""
+    except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+        return "/", b""
+
+
+def _length(turn: Turn) -> int:
+    for name, value in turn.headers:
+        if name == b"content-length":
+            return int(value)
+    return 0

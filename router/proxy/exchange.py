@@ -1,0 +1,329 @@
+"""One request to an engine, top to bottom: model, claim, ask, relay, release, record.
+
+Callbacks all the way, as each wake of a task costs as much as reading a head: a task is made only to wait for a replica
+or for a new connection.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from router.catalog import Catalog, Model, Target
+from router.errors import NotSupported, RouterError, UpstreamError, UpstreamTimeout
+from router.measures import Measures, Record, Sums
+from router.proxy.paths import Path
+from router.proxy.relay import Relay, relay_for
+from router.proxy.request import Request, read_request
+from router.proxy.turn import Turn
+from router.proxy.upstream import ConnectFailed, Connection, Died, Pool
+from router.proxy.usage import tokens
+
+CLIENT_GONE = 499
+"""The status that is recorded where the client did not wait for one; nginx's."""
+
+MAX_NAME = 200
+"""Characters of a model's name that are recorded, whatever a client sends."""
+
+_clock = time.perf_counter
+log = logging.getLogger("router.proxy")
+
+
+class Exchange:
+    """From the head of a request on; `holder` is its key's.
+
+    Of `_task`, which waits, and `_connection`, which carries the request to `_target`, at most one is there.
+    """
+
+    __slots__ = (
+        "_asked", "_began", "_catalog", "_connection", "_failed", "_first", "_fresh", "_id", "_last", "_measures",
+        "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request", "_served_by", "_since",
+        "_status", "_sums", "_target", "_task", "_turn", "holder",
+    )  # fmt: skip
+
+    def __init__(self, turn: Turn, path: Path, id: str, catalog: Catalog, measures: Measures) -> None:  # noqa: A002
+        self._turn, self._path, self._id, self._catalog, self._measures = turn, path, id, catalog, measures
+        self.holder = ""
+        self._request: Request  # both from `begin` on
+        self._model: Model
+        self._asked = self._named = ""
+        self._sums: Sums | None = None
+        self._target: Target | None = None
+        self._served_by = ""
+        self._connection: Connection | None = None
+        self._fresh = False
+        self._failed: list[Target] = []
+        self._relay: Relay | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._status = CLIENT_GONE
+        self._opened = time.time()
+        self._began = self._since = _clock()
+        self._first = self._last = self._own = self._queued = 0.0
+
+    # What the client's connection calls
+
+    def begin(self) -> None:
+        """The whole request is here."""
+        since = self._since = _clock()
+        turn = self._turn
+        try:
+            request = self._request = read_request(self._path, turn.headers, turn.query, turn.body)
+            self._asked = request.model[:MAX_NAME]
+            model = self._model = self._catalog.resolve(request.model)
+            self._named = model.name
+            self._sums = self._measures.of(model.name, self._path.public)
+            _check_served(model, self._path)
+            self._claim()
+        except RouterError as error:
+            self._fail(error)
+        except Exception:
+            self._mistake()
+        self._own += _clock() - since
+
+    def pause(self) -> None:
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    def leave(self) -> None:
+        self._since = _clock()
+        self._let_go()
+        self._record("client_gone")
+
+    def fail(self, error: RouterError) -> None:
+        self._since = _clock()
+        self._fail(error)
+
+    # What the engine's connection calls
+
+    def arrived(self) -> None:
+        since = self._since = _clock()
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - it is the one that calls
+        try:
+            relay = self._relay
+            if relay is None:
+                name = self._request.model
+                relay = self._relay = relay_for(connection, None if name == self._target_name() else name)
+            done = connection.done
+            data = relay.feed(connection.take(), ended=done)
+            if data is not None:
+                if data:
+                    self._note_arrival(since, relay)
+                self._pass_on(data, relay, done=done)
+        except Exception:
+            self._mistake()
+        self._own += _clock() - since
+
+    def broke(self, death: Died) -> None:
+        """A kept connection that dies in silence was closed by the engine for its age: then, and only then, the same
+        engine is asked again."""
+        self._since = _clock()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.pool.give_back(connection)
+        if self._fresh or not death.silent or death.timed_out:
+            self._give_way(death)
+        else:
+            self._connect()
+
+    # The walk
+
+    def _claim(self) -> None:
+        target = self._model.claim_now(self._failed)
+        if target is None:
+            self._later(self._wait())
+        else:
+            self._ask(target)
+
+    async def _wait(self) -> None:
+        since = _clock()
+        try:
+            target = await self._model.claim(self._failed)
+        finally:
+            self._queued += _clock() - since
+        self._task = None
+        self._since = _clock()
+        self._ask(target)
+
+    def _ask(self, target: Target) -> None:
+        self._target = target
+        if target.pool is None:
+            target.pool = _open_pool(self._model, target)
+        connection: Connection | None = target.pool.take()  # type: ignore[attr-defined]  # nobody else sets it
+        if connection is None:
+            self._connect()
+        else:
+            self._fresh = False
+            self._send(connection, target)
+
+    def _connect(self) -> None:
+        assert self._target is not None  # noqa: S101 - it is claimed
+        self._fresh = True
+        self._later(self._open(self._target))
+
+    async def _open(self, target: Target) -> None:
+        connection = await target.pool.open()  # type: ignore[union-attr]  # `_ask` has set it
+        self._task = None
+        self._since = _clock()
+        self._send(connection, target)
+
+    def _send(self, connection: Connection, target: Target) -> None:
+        self._connection = connection
+        body = self._request.body_for(target)
+        head = self._request.head_for(target, sum(map(len, body)))
+        try:
+            connection.ask(self, head, body)
+        except Died as death:
+            self.broke(death)
+
+    def _give_way(self, error: ConnectFailed | Died) -> None:
+        """To another replica, as long as the client has been sent nothing; not if this one is only slow, as the other
+        would have to begin anew."""
+        target, model = self._target, self._model
+        assert target is not None  # noqa: S101 - it is claimed
+        self._failed.append(target)
+        timed_out = isinstance(error, Died) and error.timed_out
+        if self._turn.started or timed_out or not model.has_other(self._failed):
+            self._fail(_upstream_error(model, error))
+            return
+        self._target = self._relay = None
+        model.release(target)
+        self._claim()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.ensure_future(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ConnectFailed as error:
+            self._task = None
+            self._give_way(error)
+        except RouterError as error:
+            self._task = None
+            self._fail(error)
+        except Exception:
+            self._task = None
+            self._mistake()
+
+    # The answer
+
+    def _target_name(self) -> str:
+        assert self._target is not None  # noqa: S101 - it answers
+        return self._target.served
+
+    def _note_arrival(self, now: float, relay: Relay) -> None:
+        if not self._first:
+            self._first = now
+        elif relay.streams and self._sums is not None:
+            self._sums.gap.observe(now - self._last)
+        self._last = now
+
+    def _pass_on(self, data: bytes, relay: Relay, *, done: bool) -> None:
+        turn = self._turn
+        if not turn.started and self._connection is not None:
+            self._status = self._connection.status
+            turn.start(self._status, relay.headers())
+        if not done:
+            turn.write(data)
+            return
+        self._let_go()
+        turn.finish(data)
+        self._record("")
+
+    def _fail(self, error: RouterError) -> None:
+        """The error is the whole answer, or the last event of a stream. Any other answer that has begun is left without
+        its end, and the client notices."""
+        turn = self._turn
+        if turn.done:
+            return
+        self._let_go()
+        if not turn.started:
+            self._status = error.status
+            turn.refuse(error)
+        elif self._relay is not None and (words := self._relay.last_words(error)) is not None:
+            turn.finish(words)
+        else:
+            log.warning("an answer broke off: %s", error.message)
+            turn.tear()
+        self._record(error.code)
+
+    def _mistake(self) -> None:
+        log.exception("a request to %s failed", self._path.public)
+        self._fail(RouterError("the router has made a mistake; its log says more"))
+
+    def _let_go(self) -> None:
+        """Of all it holds; an engine that is still at work sees its connection close, and stops."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.pool.give_back(connection)
+        target = self._target
+        if target is not None:
+            self._target = None
+            self._served_by = target.id
+            self._model.release(target)
+
+    def _record(self, error: str) -> None:
+        turn, now, relay = self._turn, _clock(), self._relay
+        prompt, completion = tokens(relay.usage) if relay is not None and relay.usage else (None, None)
+        record = Record(
+            requested_at=self._opened,
+            id=self._id,
+            client=turn.peer,
+            key=self.holder,
+            method=turn.method,
+            path=self._path.public,
+            asked=self._asked if self._asked != self._named else "",
+            model=self._named,
+            target=self._served_by,
+            status=self._status,
+            stream=relay is not None and relay.streams,
+            error=error,
+            retries=len(self._failed),
+            request_bytes=len(turn.body),
+            response_bytes=turn.sent,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            queue_ms=_ms(self._queued),
+            first_ms=_ms(self._first - self._began) if self._first else None,
+            total_ms=_ms(now - self._began),
+            own_ms=_ms(self._own + now - self._since),
+        )
+        self._measures.add(record, self._sums or self._measures.of("", self._path.public))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _check_served(model: Model, path: Path) -> None:
+    if model.paths is not None and path.public not in model.paths:
+        offer = ", ".join(sorted(model.paths))
+        problem = f"model '{model.name}' ({model.kind}, {model.engine}) does not serve {path.public}"
+        raise NotSupported(f"{problem}; it serves {offer}")
+
+
+def _open_pool(model: Model, target: Target) -> Pool:
+    limits = model.limits
+    return Pool(
+        target.address,
+        idle=target.idle,
+        reuse=target.reuse,
+        connect_timeout=limits.connect_timeout,
+        response_timeout=limits.response_timeout,
+        stall_timeout=limits.stall_timeout,
+    )
+
+
+def _upstream_error(model: Model, error: ConnectFailed | Died) -> UpstreamError:
+    if isinstance(error, Died) and error.timed_out:
+        return UpstreamTimeout(f"the engine of model '{model.name}' did not answer in time: {error}")
+    return UpstreamError(f"the engine of model '{model.name}' failed: {error}; try again", retry_after=1)
