@@ -19,7 +19,9 @@ from router.catalog import Catalog, Model
 from router.config import Config, EngineSpec, RemoteSpec
 from router.console.client import SOCKET
 from router.console.control import control_app
+from router.console.metrics import Metrics
 from router.console.public import Public
+from router.console.requests_log import RequestsLog
 from router.events import Event, Events
 from router.fleet.files import Files
 from router.fleet.fleet import Fleet
@@ -67,9 +69,13 @@ class Router:
         )
         engines = any(isinstance(spec, EngineSpec) and spec.gpus.mode != "inherit" for spec in config.models)
         self.fleet = Fleet(config, self.catalog, runtime, read_nvml() if engines else [], self.events)
-        self.measures = Measures()
-        proxy = Proxy(self.catalog, Keys(config.keys), self.measures)
-        self.public = Server(Public(self.catalog).app(), config, plane=proxy, drain=config.drain_timeout)
+        self.requests_log = RequestsLog(
+            self.files.state_dir / "requests.log", max_size=config.log_max_size, keep=config.log_keep
+        )
+        measures = Measures([self.requests_log.add] if config.log_access else [])
+        public = Public(self.catalog, Metrics(measures, self.catalog, self.rows))
+        proxy = Proxy(self.catalog, Keys(config.keys), measures)
+        self.public = Server(public.app(), config, plane=proxy, drain=config.drain_timeout)
         self.address = ""
         self._stop = anyio.Event()
         self._fault: Exception | None = None
@@ -117,6 +123,7 @@ class Router:
         log.info("stopping: requests in flight first, then the engines")
         self.public.should_exit = True
         await serving
+        await self.requests_log.close()
         self.fleet.stop()
         await supervising
         control.should_exit = True

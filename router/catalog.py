@@ -201,6 +201,11 @@ class Model:
         return bool(self._ready)
 
     @property
+    def in_flight(self) -> int:
+        """How many requests are at its ready replicas."""
+        return sum(target.in_flight for target in self._ready)
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for a replica."""
         return len(self._waiting)

@@ -6,6 +6,7 @@ of the library that writes metrics down is loaded before somebody asks for them.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 import msgspec
 
@@ -17,10 +18,10 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     `key` the holder's name; `status` what the client was sent, 499 when it left before it was sent any; `error` the
     code of the router's own error, `client_gone` for a client that left. `queue_ms`: the wait for a replica;
     `first_ms`: until the first byte of the answer's body; `total_ms`: until its last; `own_ms`: what of it the router's
-    own work took. `requested_at` in seconds since 1970.
+    own work took. `time` is when its head had come.
     """
 
-    requested_at: float
+    time: datetime
     id: str
     client: str = ""
     key: str = ""

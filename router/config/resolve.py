@@ -49,6 +49,7 @@ def resolve(scope: Scope, file: Path) -> Config | None:
         send_timeout=entry.send_timeout,
         drain_timeout=entry.drain_timeout,
         orphan_grace=entry.orphan_grace,
+        log_access=entry.log.access,
         log_max_size=entry.log.max_size,
         log_keep=entry.log.keep,
         secrets=_secrets(document),

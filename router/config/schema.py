@@ -123,8 +123,11 @@ class KeyEntry(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class LogEntry(msgspec.Struct, kw_only=True, frozen=True):
-    """The log file of each engine."""
+    """The log file of each engine, and the one of all requests."""
 
+    access: Annotated[bool, _text("Whether each request is a line of JSON in `requests.log` in `state_dir`.", True)] = (
+        True
+    )
     max_size: Annotated[Size, _text("A log is rotated beyond this size.", "50MiB")] = Size(50 * 2**20)
     keep: Annotated[int, msgspec.Meta(ge=0, le=100), _text("How many rotated logs are kept.", 3)] = 3
 
@@ -164,4 +167,4 @@ class RouterFile(msgspec.Struct, kw_only=True, frozen=True):
         Duration, _text("How long requests in flight may go on after Ctrl-C or `router down`.", "5s")
     ] = Duration(5)
     orphan_grace: Annotated[Duration, _text("How long engines outlive a router that was killed.", "1m")] = Duration(60)
-    log: Annotated[LogEntry, _text("The engines' logs.")] = LogEntry()
+    log: Annotated[LogEntry, _text("The logs of the engines and of the requests.")] = LogEntry()

@@ -89,6 +89,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float
     drain_timeout: float
     orphan_grace: float
+    log_access: bool
     log_max_size: int
     log_keep: int
     secrets: frozenset[str]

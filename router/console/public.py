@@ -1,4 +1,4 @@
-"""The paths that are answered by the router itself: health, readiness, the list of models."""
+"""The paths that are answered by the router itself: health, readiness, metrics, the list of models."""
 
 import difflib
 from typing import Any
@@ -10,23 +10,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from router.catalog import Catalog, Model
+from router.console.metrics import Metrics
 from router.errors import MethodNotAllowed, NotFound, RouterError
 from router.proxy.paths import OPEN, PATHS
 
-PATHS_SERVED = (*PATHS, "/v1/models", *OPEN)
+PATHS_SERVED = (*PATHS, "/v1/models", "/metrics", *OPEN)
 
 
 class Public:
     """Handlers over one catalogue."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+        self.catalog, self.metrics = catalog, metrics
 
     def app(self) -> Starlette:
         app = Starlette(
             routes=[
                 Route("/health", _health),
                 Route("/ready", self.ready),
+                Route("/metrics", self.metrics.answer),
                 Route("/v1/models", self.models),
                 Route("/v1/models/{name:path}", self.model),
             ],

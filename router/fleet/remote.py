@@ -27,7 +27,7 @@ def remote_row(spec: RemoteSpec, model: Model) -> Row:
         gpus=None,
         uptime_s=None,
         restarts=0,
-        in_flight=sum(target.in_flight for target in model.targets),
+        in_flight=model.in_flight,
         error=None,
         state_s=0.0,
         last_line="",

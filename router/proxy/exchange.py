@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 from router.catalog import Catalog, Model, Target
@@ -57,7 +58,7 @@ class Exchange:
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._status = CLIENT_GONE
-        self._opened = time.time()
+        self._opened = datetime.now(UTC)
         self._began = self._since = _clock()
         self._first = self._last = self._own = self._queued = 0.0
 
@@ -275,7 +276,7 @@ class Exchange:
         turn, now, relay = self._turn, _clock(), self._relay
         prompt, completion = tokens(relay.usage) if relay is not None and relay.usage else (None, None)
         record = Record(
-            requested_at=self._opened,
+            time=self._opened,
             id=self._id,
             client=turn.peer,
             key=self.holder,

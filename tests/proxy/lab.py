@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from router.catalog import Address, Catalog, Model, Target
+from router.console.metrics import Metrics
 from router.console.public import Public
 from router.measures import Measures, Record
 from router.proxy.keys import Keys
@@ -296,7 +297,12 @@ class Lab:
         self.pools: list[Pool] = []
         self.wires: list[Wire] = []
         self.targets: list[Target] = []
-        self.server = Server(Public(self.catalog).app(), self.limits, plane=self.proxy, drain=0.1)
+        self.server = Server(
+            Public(self.catalog, Metrics(self.measures, self.catalog, list)).app(),
+            self.limits,
+            plane=self.proxy,
+            drain=0.1,
+        )
 
     async def start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)

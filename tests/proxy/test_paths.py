@@ -44,7 +44,6 @@ CONTROL = [
     "/v1/load_lora_adapter",
     "/slots/0",
     "/props",
-    "/metrics",
     "/reset_prefix_cache",
 ]
 

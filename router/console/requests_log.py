@@ -1,0 +1,88 @@
+"""The requests' log: a line of JSON for each request to the data plane, in a file that is rotated by size."""
+
+import asyncio
+import logging
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import msgspec
+
+from router.measures import Record
+
+BATCH = 256
+"""Records that are written at once."""
+DELAY = 0.5
+"""Seconds until fewer than that are written."""
+MOST = 20_000
+"""Records that may wait for a slow disk; those that come then are dropped, and counted."""
+
+log = logging.getLogger("router")
+_encode = msgspec.json.Encoder().encode_lines
+
+
+class RequestsLog:
+    """Takes records on the loop, and writes them in a thread, so that a slow disk holds nobody up."""
+
+    def __init__(self, file: Path, *, max_size: int, keep: int) -> None:
+        self._file, self._max_size, self._keep = file, max_size, keep
+        self._handler: RotatingFileHandler | None = None
+        self._records: list[Record] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._dropped = 0
+        self._failing = False
+
+    def add(self, record: Record) -> None:
+        records = self._records
+        if len(records) >= MOST:
+            self._dropped += 1
+            return
+        records.append(record)
+        if len(records) == 1:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self._flush)
+        elif len(records) >= BATCH and self._writing is None:
+            self._flush()
+
+    async def close(self) -> None:
+        """Once all is written, or cannot be."""
+        while self._records or self._writing is not None:
+            self._flush()
+            if self._writing is not None:
+                await asyncio.wait((self._writing,))
+        if self._handler is not None:
+            self._handler.close()
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is not None or not self._records:
+            return
+        records, self._records = self._records, []
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(None, self._write, _encode(records))
+        self._writing.add_done_callback(self._written)
+
+    def _write(self, lines: bytes) -> None:
+        handler = self._handler
+        if handler is None:
+            handler = self._handler = RotatingFileHandler(self._file, backupCount=self._keep)
+            self._file.chmod(0o600)
+        size = self._file.stat().st_size
+        if size and size + len(lines) > self._max_size:
+            handler.doRollover()
+            self._file.chmod(0o600)
+        handler.stream.buffer.write(lines)
+        handler.stream.buffer.flush()
+
+    def _written(self, writing: "asyncio.Future[None]") -> None:
+        self._writing = None
+        error = writing.exception()
+        if error is not None and not self._failing:
+            log.warning("requests cannot be logged to %s: %s", self._file, error)
+        elif error is None and self._failing:
+            log.warning("requests are logged again; %d were not", self._dropped)
+            self._dropped = 0
+        self._failing = error is not None
+        if len(self._records) >= BATCH:
+            self._flush()
