@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -25,11 +27,10 @@ class RequestsLog:
 
     def __init__(self, file: Path, *, max_size: int, keep: int) -> None:
         self._file, self._max_size, self._keep = file, max_size, keep
-        self._handler: RotatingFileHandler | None = None
         self._records: list[Record] = []
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._dropped = 0
+        self._batch = self._dropped = 0
         self._failing = False
 
     def add(self, record: Record) -> None:
@@ -49,8 +50,6 @@ class RequestsLog:
             self._flush()
             if self._writing is not None:
                 await asyncio.wait((self._writing,))
-        if self._handler is not None:
-            self._handler.close()
 
     def _flush(self) -> None:
         if self._timer is not None:
@@ -59,25 +58,28 @@ class RequestsLog:
         if self._writing is not None or not self._records:
             return
         records, self._records = self._records, []
+        self._batch = len(records)
         loop = asyncio.get_running_loop()
         self._writing = loop.run_in_executor(None, self._write, _encode(records))
         self._writing.add_done_callback(self._written)
 
     def _write(self, lines: bytes) -> None:
-        handler = self._handler
-        if handler is None:
-            handler = self._handler = RotatingFileHandler(self._file, backupCount=self._keep)
-            self._file.chmod(0o600)
-        size = self._file.stat().st_size
-        if size and size + len(lines) > self._max_size:
-            handler.doRollover()
-            self._file.chmod(0o600)
-        handler.stream.buffer.write(lines)
-        handler.stream.buffer.flush()
+        with suppress(FileNotFoundError):
+            if self._file.stat().st_size + len(lines) > self._max_size:
+                self._rotate()
+        with open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(lines)
+
+    def _rotate(self) -> None:
+        if self._keep:
+            RotatingFileHandler(self._file, backupCount=self._keep, delay=True).doRollover()
+        else:
+            self._file.unlink()
 
     def _written(self, writing: "asyncio.Future[None]") -> None:
         self._writing = None
         error = writing.exception()
+        self._dropped += self._batch if error is not None else 0
         if error is not None and not self._failing:
             log.warning("requests cannot be logged to %s: %s", self._file, error)
         elif error is None and self._failing:

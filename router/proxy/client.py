@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from router.errors import BodyTimeout, HeadTooLarge, InvalidRequest, RouterError, TooLarge, Unavailable
+from router.proxy import headers as http
 from router.proxy.rest import Rest
 from router.proxy.turn import Turn, Work
 
@@ -64,6 +65,7 @@ class ClientProtocol(asyncio.Protocol):
         self._turn: Turn | None = None
         self._queue: deque[Turn] = deque()
         self._reading: Turn | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
         self._advancing = self._fruitful = self._reading_paused = False
         self._fruitless = 0
         self._unread: asyncio.TimerHandle | None = None
@@ -154,20 +156,15 @@ class ClientProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._fruitful = True
-        self._reading = Turn(self, self.transport, self._peer)
+        turn = self._reading = Turn(self, self.transport, self._peer)
+        self._headers = turn.headers
 
     def on_url(self, url: bytes) -> None:
         assert self._reading is not None  # noqa: S101 - a message has begun
         self._reading.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        turn = self._reading
-        if turn is None or turn.path:  # trailers are dropped
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            turn.expect = True
-        turn.headers.append((name, value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         turn, parser = self._reading, self._parser
@@ -179,6 +176,9 @@ class ClientProtocol(asyncio.Protocol):
         turn.version = parser.get_http_version()
         turn.keep_alive = turn.version == "1.1" and parser.should_keep_alive()
         turn.path, turn.query = _split(turn.url)
+        turn.fields = http.by_name(turn.headers)
+        turn.expect = turn.fields.get(b"expect", b"").lower() == b"100-continue"
+        self._headers = []  # where trailers go
         if self._turn is None and not self._queue:
             self._take_up(turn)
             return
@@ -189,15 +189,11 @@ class ClientProtocol(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._fruitful = True
         turn = self._reading
-        if turn is None or turn.done or len(turn.body) > self._limits.max_body:
+        if turn is None or turn.done or turn.size > self._limits.max_body:
             return
-        if not turn.body:
-            turn.body = body
-        else:
-            if isinstance(turn.body, bytes):
-                turn.body = bytearray(turn.body)  # grows without a copy of the whole
-            turn.body += body
-        if turn is self._turn and len(turn.body) > self._limits.max_body:
+        turn.parts.append(body)
+        turn.size += len(body)
+        if turn.size > self._limits.max_body and turn is self._turn:
             self._fail(turn, self._too_large())
 
     def on_message_complete(self) -> None:
@@ -207,6 +203,8 @@ class ClientProtocol(asyncio.Protocol):
             return
         self._reading = None
         turn.complete = True
+        turn.body = turn.parts[0] if len(turn.parts) == 1 else b"".join(turn.parts)
+        turn.parts.clear()
         if turn is self._turn and turn.work is not None:
             turn.work.begin()
 
@@ -219,7 +217,7 @@ class ClientProtocol(asyncio.Protocol):
             if turn.done:
                 return
             turn.work = work or Rest(turn, self.transport, self._config, self._state)
-            if max(_length(turn), len(turn.body)) > self._limits.max_body:
+            if max(int(turn.fields.get(b"content-length", 0)), turn.size) > self._limits.max_body:
                 raise self._too_large()
         except RouterError as error:
             self._fail(turn, error)
@@ -332,10 +330,3 @@ def _split(url: bytes) -> tuple[str, bytes]:
         return urllib.parse.unquote((parsed.path or b"/").decode("ascii")), parsed.query or b""
     except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
         return "/", b""
-
-
-def _length(turn: Turn) -> int:
-    for name, value in turn.headers:
-        if name == b"content-length":
-            return int(value)
-    return 0

@@ -69,7 +69,7 @@ class Exchange:
         since = self._since = _clock()
         turn = self._turn
         try:
-            request = self._request = read_request(self._path, turn.headers, turn.query, turn.body)
+            request = self._request = read_request(self._path, turn)
             self._asked = request.model[:MAX_NAME]
             model = self._model = self._catalog.resolve(request.model)
             self._named = model.name
@@ -289,7 +289,7 @@ class Exchange:
             stream=relay is not None and relay.streams,
             error=error,
             retries=len(self._failed),
-            request_bytes=len(turn.body),
+            request_bytes=turn.size,
             response_bytes=turn.sent,
             prompt_tokens=prompt,
             completion_tokens=completion,

@@ -1,9 +1,11 @@
 """Which headers go on in each direction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
+Fields = Mapping[bytes, bytes]
+"""The same by name, the first of each."""
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -18,23 +20,21 @@ OURS = HOP_BY_HOP | frozenset(
 _USUAL = (b"keep-alive", b"close")
 
 
-def find(headers: Headers, name: bytes) -> bytes | None:
-    """The value of the first header called `name` (lower case)."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return None
+def by_name(headers: Headers) -> dict[bytes, bytes]:
+    """The first of each name."""
+    found = dict(headers)
+    return found if len(found) == len(headers) else dict(reversed(headers))
 
 
-def for_engine(headers: Headers) -> bytes:
+def for_engine(headers: Headers, fields: Fields) -> bytes:
     """The client's headers as the engine gets them, each line ended; what `connection` names stays behind too."""
-    drop = _with_nominated(OURS, headers)
+    drop = _with_nominated(OURS, headers) if b"connection" in fields else OURS
     return b"".join([b"%b: %b\r\n" % header for header in headers if header[0] not in drop])
 
 
-def for_client(headers: Headers) -> list[tuple[bytes, bytes]]:
+def for_client(headers: Headers, fields: Fields) -> list[tuple[bytes, bytes]]:
     """The engine's headers as the client gets them."""
-    drop = _with_nominated(HOP_BY_HOP, headers)
+    drop = _with_nominated(HOP_BY_HOP, headers) if b"connection" in fields else HOP_BY_HOP
     return [header for header in headers if header[0] not in drop]
 
 

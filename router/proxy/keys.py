@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from router.errors import Unauthenticated
-from router.proxy.headers import Headers
+from router.proxy.headers import Fields
 
 
 class Key(Protocol):
@@ -23,7 +23,7 @@ class Keys:
     def __init__(self, keys: Iterable[Key]) -> None:
         self._holders = {key.digest: key.name for key in keys}
 
-    def check(self, headers: Headers) -> str:
+    def check(self, fields: Fields) -> str:
         """The name of the key's holder ("" when no keys are declared), or Unauthenticated.
 
         Looked up by its hash: how long that takes may say something about the hash, but nobody can choose a key by what
@@ -31,7 +31,7 @@ class Keys:
         """
         if not self._holders:
             return ""
-        token = _token(headers)
+        token = _token(fields)
         if not token:
             raise Unauthenticated("no API key; send `Authorization: Bearer KEY`", code="missing_api_key")
         holder = self._holders.get(hashlib.sha256(token).digest())
@@ -40,12 +40,8 @@ class Keys:
         return holder
 
 
-def _token(headers: Headers) -> bytes:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer" and token.strip():
-                return token.strip()
-        elif name in (b"x-api-key", b"api-key") and value:
-            return value
-    return b""
+def _token(fields: Fields) -> bytes:
+    scheme, _, token = fields.get(b"authorization", b"").partition(b" ")
+    if token and scheme.lower() == b"bearer" and (token := token.strip()):
+        return token
+    return fields.get(b"x-api-key") or fields.get(b"api-key") or b""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from router.errors import InvalidRequest
-from router.proxy.body import Data, Span
+from router.proxy.body import Span
 
 MAX_PARTS = 1000
 """Fields and files of one form."""
@@ -19,7 +19,7 @@ _DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data[ \t]*(?=;
 _PARAMETER = re.compile(rb';[ \t]*([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*))[ \t]*')
 
 
-def find_field(body: Data, content_type: str) -> Span:
+def find_field(body: bytes, content_type: str) -> Span:
     """Where the text of the field `model` stands. Raises InvalidRequest that says what the client has to mend."""
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
@@ -35,14 +35,14 @@ def find_field(body: Data, content_type: str) -> Span:
     return spans[0]
 
 
-def read_name(body: Data, span: Span) -> str:
+def read_name(body: bytes, span: Span) -> str:
     try:
         return body[slice(*span)].decode()
     except UnicodeDecodeError:
         raise InvalidRequest("`model` is not UTF-8 text", code="missing_model", param="model") from None
 
 
-def _parts(body: Data, delimiter: bytes) -> Iterator[tuple[bytes, Span]]:
+def _parts(body: bytes, delimiter: bytes) -> Iterator[tuple[bytes, Span]]:
     """The head of each part, and where its data stands."""
     start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     if start == 1:
@@ -58,7 +58,7 @@ def _parts(body: Data, delimiter: bytes) -> Iterator[tuple[bytes, Span]]:
         blank = body.find(b"\r\n\r\n", start, end + 2)
         if end < 0 or blank < 0:
             raise _broken("it is cut short")
-        yield bytes(body[start + 2 : blank]), (blank + 4, max(end, blank + 4))
+        yield body[start + 2 : blank], (blank + 4, max(end, blank + 4))
         start = end + 2
     raise _broken(f"it has more than {MAX_PARTS} parts")
 

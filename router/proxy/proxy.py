@@ -7,7 +7,7 @@ from router.catalog import Catalog
 from router.errors import RouterError
 from router.measures import Measures
 from router.proxy.exchange import Exchange
-from router.proxy.headers import Headers
+from router.proxy.headers import Fields
 from router.proxy.keys import Keys
 from router.proxy.paths import OPEN, PATHS
 from router.proxy.request import check_head
@@ -30,19 +30,18 @@ class Proxy:
         path = PATHS.get(turn.path)
         if path is None:
             if turn.path not in OPEN:
-                self.keys.check(turn.headers)
+                self.keys.check(turn.fields)
             return None
-        exchange = Exchange(turn, path, self._id(turn.headers), self.catalog, self.measures)
+        exchange = Exchange(turn, path, self._id(turn.fields), self.catalog, self.measures)
         try:
-            exchange.holder = self.keys.check(turn.headers)
-            check_head(path, turn.method, turn.headers)
+            exchange.holder = self.keys.check(turn.fields)
+            check_head(path, turn.method, turn.fields)
         except RouterError as error:
             exchange.fail(error)
         return exchange
 
-    def _id(self, headers: Headers) -> str:
+    def _id(self, fields: Fields) -> str:
         """The client's own, that it can look for it, else one that no other request has."""
-        for name, value in headers:
-            if name == b"x-request-id" and len(value) <= MAX_ID:
-                return value.decode("latin-1")
+        if (own := fields.get(b"x-request-id")) and len(own) <= MAX_ID:
+            return own.decode("latin-1")
         return f"{self._prefix}{next(self._numbers):08x}"

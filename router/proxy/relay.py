@@ -31,21 +31,22 @@ class Relay(Protocol):
 
 def relay_for(connection: Connection, name: str | None) -> Relay:
     """`name` is the public name to show, None when the engine's is the same."""
-    headers = connection.headers
-    kind = (http.find(headers, b"content-type") or b"").lower()
-    if http.find(headers, b"content-encoding"):
+    fields = connection.fields
+    headers = http.for_client(connection.headers, fields)
+    kind = fields.get(b"content-type", b"").lower()
+    if fields.get(b"content-encoding"):
         kind = b""  # there is nothing to be read in it
     if connection.status in (204, 304):
         return Plain(_without_length(headers))
+    if name is not None and kind.startswith(b"application/json"):
+        return Renamed(headers, name)
     if kind.startswith(b"text/event-stream"):
         return Stream(_without_length(headers), name)
-    if name is not None and kind.startswith(b"application/json"):
-        return Renamed(http.for_client(headers), name)
-    return Plain(http.for_client(headers))
+    return Plain(headers)
 
 
 def _without_length(headers: http.Headers) -> list[tuple[bytes, bytes]]:
-    return [header for header in http.for_client(headers) if header[0] != b"content-length"]
+    return [header for header in headers if header[0] != b"content-length"]
 
 
 class Plain:

@@ -3,7 +3,7 @@
 import msgspec
 
 from router.errors import InvalidRequest
-from router.proxy.body import find_model, has_model, place_model
+from router.proxy.body import find_early, find_model, has_model, place_model
 
 PARENTS = (b"message", b"response")
 """Where Anthropic's and OpenAI's events keep a `model` that is not at the top."""
@@ -18,7 +18,7 @@ def rename(event: bytes, name: str) -> bytes:
 
 def rename_early(start: bytes, name: str) -> bytes | None:
     """The beginning of a JSON document with `name` as its `model`; None if that has not come yet."""
-    span = next(find_model(start), None) if b'"model"' in start else None
+    span = find_early(start) or (next(find_model(start), None) if b'"model"' in start else None)
     return None if span is None else b"%b%b%b" % (start[: span[0]], quoted(name), start[span[1] :])
 
 

@@ -10,6 +10,7 @@ from router.proxy import headers as http
 from router.proxy.body import Span, place_model, read_head
 from router.proxy.multipart import find_field, read_name
 from router.proxy.paths import Path
+from router.proxy.turn import Turn
 
 SMALL = 65536
 """Bytes of a body that are worth a copy, to go on in one piece."""
@@ -19,20 +20,19 @@ class Request(msgspec.Struct):
     """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`."""
 
     path: Path
-    headers: http.Headers
-    query: bytes
-    body: bytes | bytearray
+    turn: Turn
+    body: bytes
     model: str
     span: Span
 
     def body_for(self, target: Target) -> Sequence[bytes | memoryview]:
         """The body in pieces, asking for what the engine calls the model; a large one is not copied."""
         if target.served == self.model:
-            return (self.body,) if isinstance(self.body, bytes) else (memoryview(self.body),)
+            return (self.body,)
         name = target.served.encode() if self.path.form else msgspec.json.encode(target.served)
         start, end = self.span
         if len(self.body) < SMALL:
-            return (b"".join((self.body[:start], name, self.body[end:])),)
+            return (b"%b%b%b" % (self.body[:start], name, self.body[end:]),)
         view = memoryview(self.body)
         return (view[:start], name, view[end:])
 
@@ -40,36 +40,36 @@ class Request(msgspec.Struct):
         """The request line and the headers, for a body of `length` bytes."""
         prefix = target.address.prefix
         path = self.path.on(prefix) if target.paths is None else prefix + target.paths[self.path.public]
-        query = b"?" + self.query if self.query else b""
+        query = b"?" + self.turn.query if self.turn.query else b""
         key = b"" if target.key is None else b"authorization: Bearer %b\r\n" % target.key.encode()
         return b"POST %b%b HTTP/1.1\r\nhost: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
             path.encode(),
             query,
             target.address.authority.encode(),
             key,
-            http.for_engine(self.headers),
+            http.for_engine(self.turn.headers, self.turn.fields),
             length,
         )
 
 
-def check_head(path: Path, method: str, headers: http.Headers) -> None:
+def check_head(path: Path, method: str, fields: http.Fields) -> None:
     """What can be refused before the body has come. Raises InvalidRequest and its kind."""
     if method != "POST":
         raise MethodNotAllowed(f"{path.public} takes POST, not {method}", allow="POST")
-    kind = b"" if (content_type := http.find(headers, b"content-type")) is None else content_type
+    kind = fields.get(b"content-type", b"")
     if kind != b"application/json" or path.form:
         _check_type(path, kind.partition(b";")[0].strip().lower().decode("latin-1"))
-    if http.find(headers, b"content-encoding") not in (None, b"identity"):
+    if fields.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
 
 
-def read_request(path: Path, headers: http.Headers, query: bytes, body: bytes | bytearray) -> Request:
+def read_request(path: Path, turn: Turn) -> Request:
     """Raises InvalidRequest, saying what the client has to mend."""
     if path.form:
-        span = find_field(body, (http.find(headers, b"content-type") or b"").decode("latin-1"))
-        return Request(path, headers, query, body, read_name(body, span), span)
-    name = read_head(body).model or ""
-    return Request(path, headers, query, body, name, place_model(body))
+        span = find_field(turn.body, turn.fields.get(b"content-type", b"").decode("latin-1"))
+        return Request(path, turn, turn.body, read_name(turn.body, span), span)
+    name = read_head(turn.body).model or ""
+    return Request(path, turn, turn.body, name, place_model(turn.body))
 
 
 def _check_type(path: Path, kind: str) -> None:

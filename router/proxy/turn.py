@@ -34,12 +34,12 @@ class Client(Protocol):
 
 
 class Turn:
-    """`body` grows until `complete`. The answer is `start`, any number of `write`, `finish`; its head goes out together
+    """`parts`, `size` bytes of them, become the `body` when it is `complete`. The answer is `start`, any number of `write`, `finish`; its head goes out together
     with what is written first."""
 
     __slots__ = (
-        "_chunked", "_client", "_head", "_transport", "body", "complete", "done", "expect", "headers", "keep_alive",
-        "method", "path", "peer", "query", "sent", "started", "url", "version", "work",
+        "_chunked", "_client", "_head", "_transport", "body", "complete", "done", "expect", "fields", "headers",
+        "keep_alive", "method", "parts", "path", "peer", "query", "sent", "size", "started", "url", "version", "work",
     )  # fmt: skip
 
     def __init__(self, client: Client, transport: asyncio.Transport, peer: str) -> None:
@@ -49,10 +49,14 @@ class Turn:
         self.path = ""
         self.query = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, bytes] = {}
+        """The headers by name, the first of each."""
         self.version = "1.1"
         self.keep_alive = True
         self.expect = False
-        self.body: bytes | bytearray = b""
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.body = b""
         self.complete = False
         self.work: Work | None = None
         self.started = self.done = False

@@ -15,6 +15,7 @@ from typing import Protocol
 import httptools
 
 from router.catalog import Address
+from router.proxy.headers import by_name
 
 SMALL = 65536
 """Bytes of a body that are worth a copy, to go out in one piece with the head."""
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_chunks", "_fruitless", "_head_size", "_in_head", "_loop", "_parser", "_paused", "_sink", "_transport",
-        "_until_close", "closed", "deadline", "done", "expires", "headers", "keep", "pool", "status", "used",
+        "_until_close", "closed", "deadline", "done", "expires", "fields", "headers", "keep", "pool", "status", "used",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
         self.used = 0
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, bytes] = {}
         self.deadline = self.expires = float("inf")
 
     # What the proxy calls
@@ -212,8 +214,9 @@ class Connection(asyncio.Protocol):
             return
         if self.status > 599:
             raise ValueError(f"its status is {self.status}")
-        names = {name for name, _ in self.headers}
-        self._until_close = not names & {b"content-length", b"transfer-encoding"} and self.status not in (204, 304)
+        fields = self.fields = by_name(self.headers)
+        framed = b"content-length" in fields or b"transfer-encoding" in fields or self.status in (204, 304)
+        self._until_close = not framed
         self._in_head = False
 
     def on_body(self, data: bytes) -> None:
