@@ -27,6 +27,8 @@ class RouterError(Exception):
     status = 500
     type = "server_error"
     code = "internal_error"
+    closes = False
+    """Whether the connection ends with it, as nobody knows what the rest of the body would be."""
 
     def __init__(
         self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
@@ -47,8 +49,8 @@ class RouterError(Exception):
         return {"error": error, "detail": self.message}
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of a whole answer with `envelope()` as its body."""
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.envelope()))]
+        """The headers of a whole answer with `envelope()` as its body, but for its length."""
+        headers = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
             headers.append((b"retry-after", b"%d" % self.retry_after))
         return headers
@@ -66,12 +68,8 @@ class InvalidRequest(RouterError):
 
 
 class BodyTimeout(InvalidRequest):
-    """The connection ends with it: nobody knows what the rest of the body would be."""
-
     status, code = 408, "body_timeout"
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [*super().headers(), (b"connection", b"close")]
+    closes = True
 
 
 class TooLarge(InvalidRequest):

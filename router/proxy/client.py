@@ -16,9 +16,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from router.errors import BodyTimeout, HeadTooLarge, InvalidRequest, RouterError, TooLarge, Unavailable
-from router.proxy import headers as http
+from router.proxy.again import Again
+from router.proxy.headers import by_name
 from router.proxy.rest import Rest
-from router.proxy.turn import Turn, Work
+from router.proxy.turn import Head, Turn, Work
 
 MAX_HEAD = 65536
 """Bytes of a request's line and headers that may come without its end; likewise of its trailers."""
@@ -65,8 +66,12 @@ class ClientProtocol(asyncio.Protocol):
         self._turn: Turn | None = None
         self._queue: deque[Turn] = deque()
         self._reading: Turn | None = None
+        self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._advancing = self._fruitful = self._reading_paused = False
+        self._head = Head()
+        self._again: Again[Head] | None = None
+        self._heads = 0
+        self._advancing = self._fruitful = self._in_head = self._reading_paused = False
         self._fruitless = 0
         self._unread: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -132,10 +137,30 @@ class ClientProtocol(asyncio.Protocol):
             self._turn.work.resume()
 
     def data_received(self, data: bytes) -> None:
-        while data and not self.transport.is_closing():
-            data = self._feed(data)
+        again = self._again
+        at_start = self._turn is None and self._reading is None and not self._in_head
+        if again is not None and at_start and (start := again.body_at(data)):
+            turn = Turn(self, self.transport, self._peer, again.found)
+            turn.body = data[start:]
+            turn.size = len(turn.body)
+            turn.complete = True
+            self._take_up(turn)
+            return
+        rest = data
+        while rest and not self.transport.is_closing():
+            rest = self._feed(rest)
         if self._reading is not None:
             self._expect_more()
+        elif at_start and self._heads & (self._heads - 1) == 0 and self._heads > 1:
+            self._remember(data)
+
+    def _remember(self, data: bytes) -> None:
+        """From the second request on, as many connections carry but one; not each time, as some heads never repeat."""
+        head = self._head
+        if head.version == "1.1" and head.keep_alive and not head.expect and b"transfer-encoding" not in head.fields:
+            again = Again.of(data, head)
+            if again is not None and again.body_at(data):
+                self._again = again
 
     def _feed(self, data: bytes) -> bytes:
         """What is to be fed next, b"" for nothing."""
@@ -156,29 +181,31 @@ class ClientProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._fruitful = True
-        turn = self._reading = Turn(self, self.transport, self._peer)
-        self._headers = turn.headers
+        self._in_head = True
+        self._url = b""
+        self._headers = []
 
     def on_url(self, url: bytes) -> None:
-        assert self._reading is not None  # noqa: S101 - a message has begun
-        self._reading.url += url
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        turn, parser = self._reading, self._parser
-        assert turn is not None  # noqa: S101 - a message has begun
+        parser = self._parser
         if parser.should_upgrade():
             return
         self._fruitful = True
-        turn.method = parser.get_method().decode("ascii")
-        turn.version = parser.get_http_version()
-        turn.keep_alive = turn.version == "1.1" and parser.should_keep_alive()
-        turn.path, turn.query = _split(turn.url)
-        turn.fields = http.by_name(turn.headers)
-        turn.expect = turn.fields.get(b"expect", b"").lower() == b"100-continue"
-        self._headers = []  # where trailers go
+        self._in_head = False
+        self._heads += 1
+        headers, self._headers = self._headers, []  # where trailers go
+        version = parser.get_http_version()
+        path, query = _split(self._url)
+        head = self._head = Head(
+            parser.get_method().decode("ascii"), self._url, path, query, headers, by_name(headers), version,
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+        )  # fmt: skip
+        turn = self._reading = Turn(self, self.transport, self._peer, head)
         if self._turn is None and not self._queue:
             self._take_up(turn)
             return
@@ -217,14 +244,14 @@ class ClientProtocol(asyncio.Protocol):
             if turn.done:
                 return
             turn.work = work or Rest(turn, self.transport, self._config, self._state)
-            if max(int(turn.fields.get(b"content-length", 0)), turn.size) > self._limits.max_body:
+            if max(int(turn.head.fields.get(b"content-length", 0)), turn.size) > self._limits.max_body:
                 raise self._too_large()
         except RouterError as error:
             self._fail(turn, error)
             return
         if turn.complete:
             turn.work.begin()
-        elif turn.expect:
+        elif turn.head.expect:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def turn_over(self) -> None:
@@ -232,7 +259,7 @@ class ClientProtocol(asyncio.Protocol):
         if self.transport.is_closing():
             return
         # Who waits for leave to send its body may send it all the same, or not.
-        if turn is not None and (not turn.keep_alive or (turn.expect and not turn.complete)):
+        if turn is not None and (not turn.keep_alive or (turn.head.expect and not turn.complete)):
             self._queue.clear()
             self.transport.close()
             return
@@ -278,7 +305,7 @@ class ClientProtocol(asyncio.Protocol):
         if turn is not None and (turn.started or self._queue):
             self.transport.abort()
             return
-        turn = turn or Turn(self, self.transport, self._peer)
+        turn = turn or Turn(self, self.transport, self._peer, Head())
         turn.keep_alive = False
         self._turn = turn
         self._fail(turn, error)
@@ -288,14 +315,12 @@ class ClientProtocol(asyncio.Protocol):
         request. The parser has stopped behind the head, so another one reads it again, without the wish, and then the
         body."""
         method = self._parser.get_method()
-        turn, self._reading = self._reading, None
-        assert turn is not None  # noqa: S101 - its head has been read
         if method == b"CONNECT":
             self._refuse(InvalidRequest("the router does not take CONNECT", code="invalid_http"))
             return b""
         self._parser = httptools.HttpRequestParser(self)
-        lines = [b"%b: %b\r\n" % header for header in turn.headers if header[0] != b"upgrade"]
-        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, turn.url, b"".join(lines), rest)
+        lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade"]
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._url, b"".join(lines), rest)
 
     def _pause_reading(self) -> None:
         if not self._reading_paused:

@@ -13,9 +13,9 @@ from typing import Any
 
 from router.catalog import Catalog, Model, Target
 from router.errors import NotSupported, RouterError, UpstreamError, UpstreamTimeout
-from router.measures import Measures, Record, Sums
+from router.measures import Histogram, Measures, Record, Sums
 from router.proxy.paths import Path
-from router.proxy.relay import Relay, relay_for
+from router.proxy.relay import Relay, relay_for, shape_of
 from router.proxy.request import Request, read_request
 from router.proxy.turn import Turn
 from router.proxy.upstream import ConnectFailed, Connection, Died, Pool
@@ -32,23 +32,23 @@ log = logging.getLogger("router.proxy")
 
 
 class Exchange:
-    """From the head of a request on; `holder` is its key's.
+    """From the head of a request on.
 
     Of `_task`, which waits, and `_connection`, which carries the request to `_target`, at most one is there.
     """
 
     __slots__ = (
-        "_asked", "_began", "_catalog", "_connection", "_failed", "_first", "_fresh", "_id", "_last", "_measures",
-        "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request", "_served_by", "_since",
-        "_status", "_sums", "_target", "_task", "_turn", "holder",
+        "_asked", "_began", "_catalog", "_connection", "_failed", "_first", "_fresh", "_gap", "_id", "_last",
+        "_measures", "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request", "_served_by", "_since",
+        "_status", "_sums", "_target", "_task", "_turn",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, path: Path, id: str, catalog: Catalog, measures: Measures) -> None:  # noqa: A002
         self._turn, self._path, self._id, self._catalog, self._measures = turn, path, id, catalog, measures
-        self.holder = ""
         self._request: Request  # both from `begin` on
         self._model: Model
         self._asked = self._named = ""
+        self._gap: Histogram
         self._sums: Sums | None = None
         self._target: Target | None = None
         self._served_by = ""
@@ -69,11 +69,12 @@ class Exchange:
         since = self._since = _clock()
         turn = self._turn
         try:
-            request = self._request = read_request(self._path, turn)
+            request = self._request = read_request(self._path, turn.head, turn.body)
             self._asked = request.model[:MAX_NAME]
             model = self._model = self._catalog.resolve(request.model)
             self._named = model.name
-            self._sums = self._measures.of(model.name, self._path.public)
+            sums = self._sums = self._measures.of(model.name, self._path.public)
+            self._gap = sums.gap
             _check_served(model, self._path)
             self._claim()
         except RouterError as error:
@@ -101,21 +102,27 @@ class Exchange:
 
     # What the engine's connection calls
 
-    def arrived(self) -> None:
+    def arrived(self, data: bytes, *, done: bool) -> None:
         since = self._since = _clock()
-        connection = self._connection
-        assert connection is not None  # noqa: S101 - it is the one that calls
         try:
-            relay = self._relay
-            if relay is None:
-                name = self._request.model
-                relay = self._relay = relay_for(connection, None if name == self._target_name() else name)
-            done = connection.done
-            data = relay.feed(connection.take(), ended=done)
-            if data is not None:
-                if data:
-                    self._note_arrival(since, relay)
-                self._pass_on(data, relay, done=done)
+            relay = self._relay or self._choose_relay()
+            if data:
+                if not self._first:
+                    self._first = since
+                elif relay.streams:
+                    self._gap.observe(since - self._last)
+                self._last = since
+            passed = relay.feed(data, ended=done)
+            if passed is not None:
+                turn = self._turn
+                if not turn.started:
+                    self._start(relay)
+                if done:
+                    self._let_go()
+                    turn.finish(passed)
+                    self._record("")
+                else:
+                    turn.write(passed)
         except Exception:
             self._mistake()
         self._own += _clock() - since
@@ -175,10 +182,8 @@ class Exchange:
 
     def _send(self, connection: Connection, target: Target) -> None:
         self._connection = connection
-        body = self._request.body_for(target)
-        head = self._request.head_for(target, sum(map(len, body)))
         try:
-            connection.ask(self, head, body)
+            connection.ask(self, self._request.pieces_for(target, connection.pool.lines))
         except Died as death:
             self.broke(death)
 
@@ -214,28 +219,19 @@ class Exchange:
 
     # The answer
 
-    def _target_name(self) -> str:
-        assert self._target is not None  # noqa: S101 - it answers
-        return self._target.served
+    def _choose_relay(self) -> Relay:
+        connection, target, name = self._connection, self._target, self._request.model
+        assert connection is not None  # noqa: S101 - it is the one that calls
+        assert target is not None  # noqa: S101
+        self._relay = relay_for(connection.head, None if name == target.served else name)
+        return self._relay
 
-    def _note_arrival(self, now: float, relay: Relay) -> None:
-        if not self._first:
-            self._first = now
-        elif relay.streams and self._sums is not None:
-            self._sums.gap.observe(now - self._last)
-        self._last = now
-
-    def _pass_on(self, data: bytes, relay: Relay, *, done: bool) -> None:
-        turn = self._turn
-        if not turn.started and self._connection is not None:
-            self._status = self._connection.status
-            turn.start(self._status, relay.headers())
-        if not done:
-            turn.write(data)
-            return
-        self._let_go()
-        turn.finish(data)
-        self._record("")
+    def _start(self, relay: Relay) -> None:
+        connection = self._connection
+        assert connection is not None  # noqa: S101
+        head = connection.head
+        self._status = head.status
+        self._turn.start(head.status, shape_of(head).lines, relay.length(connection.length))
 
     def _fail(self, error: RouterError) -> None:
         """The error is the whole answer, or the last event of a stream. Any other answer that has begun is left without
@@ -279,8 +275,8 @@ class Exchange:
             time=self._opened,
             id=self._id,
             client=turn.peer,
-            key=self.holder,
-            method=turn.method,
+            key=turn.head.holder,
+            method=turn.head.method,
             path=self._path.public,
             asked=self._asked if self._asked != self._named else "",
             model=self._named,

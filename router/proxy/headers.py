@@ -26,10 +26,15 @@ def by_name(headers: Headers) -> dict[bytes, bytes]:
     return found if len(found) == len(headers) else dict(reversed(headers))
 
 
+def lines(headers: Headers) -> bytes:
+    """As they stand in a message."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 def for_engine(headers: Headers, fields: Fields) -> bytes:
     """The client's headers as the engine gets them, each line ended; what `connection` names stays behind too."""
     drop = _with_nominated(OURS, headers) if b"connection" in fields else OURS
-    return b"".join([b"%b: %b\r\n" % header for header in headers if header[0] not in drop])
+    return lines([header for header in headers if header[0] not in drop])
 
 
 def for_client(headers: Headers, fields: Fields) -> list[tuple[bytes, bytes]]:

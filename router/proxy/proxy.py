@@ -7,11 +7,11 @@ from router.catalog import Catalog
 from router.errors import RouterError
 from router.measures import Measures
 from router.proxy.exchange import Exchange
-from router.proxy.headers import Fields
+from router.proxy.headers import Fields, for_engine
 from router.proxy.keys import Keys
-from router.proxy.paths import OPEN, PATHS
+from router.proxy.paths import OPEN, PATHS, Path
 from router.proxy.request import check_head
-from router.proxy.turn import Turn, Work
+from router.proxy.turn import Head, Turn, Work
 
 MAX_ID = 128
 """Characters of a client's own `x-request-id`; a longer one is not taken."""
@@ -27,18 +27,26 @@ class Proxy:
 
     def open(self, turn: Turn) -> Work | None:
         """The head of a request is here. None: its path leads to no engine. Raises RouterError."""
-        path = PATHS.get(turn.path)
+        head = turn.head
+        path = PATHS.get(head.path)
         if path is None:
-            if turn.path not in OPEN:
-                self.keys.check(turn.fields)
+            if head.path not in OPEN:
+                self.keys.check(head.fields)
             return None
-        exchange = Exchange(turn, path, self._id(turn.fields), self.catalog, self.measures)
-        try:
-            exchange.holder = self.keys.check(turn.fields)
-            check_head(path, turn.method, turn.fields)
-        except RouterError as error:
-            exchange.fail(error)
+        exchange = Exchange(turn, path, self._id(head.fields), self.catalog, self.measures)
+        if head.admitted is not self.keys:
+            try:
+                self._admit(path, head)
+            except RouterError as error:
+                exchange.fail(error)
         return exchange
+
+    def _admit(self, path: Path, head: Head) -> None:
+        """Raises RouterError. A head that comes again is admitted still, as long as the keys are the same."""
+        head.holder = self.keys.check(head.fields)
+        check_head(path, head.method, head.fields)
+        head.lines = for_engine(head.headers, head.fields)
+        head.admitted = self.keys
 
     def _id(self, fields: Fields) -> str:
         """The client's own, that it can look for it, else one that no other request has."""

@@ -3,10 +3,10 @@
 from typing import Protocol
 
 from router.errors import RouterError
-from router.proxy import headers as http
 from router.proxy.events import Events
+from router.proxy.headers import for_client, lines
 from router.proxy.rename import rename_early, rename_whole
-from router.proxy.upstream import Connection
+from router.proxy.upstream import Head
 
 MAX_HELD = 64 << 20
 """Bytes of an answer that are held back until its `model` comes; a longer one goes on with the engine's."""
@@ -22,41 +22,52 @@ class Relay(Protocol):
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
         """What goes to the client; None: nothing yet, not even the head."""
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Once `feed` has given something."""
+    def length(self, length: int | None) -> int | None:
+        """The body's, where the engine's is `length`; once `feed` has given something."""
 
     def last_words(self, error: RouterError) -> bytes | None:
         """How an answer that has begun can still end with an error; None if it cannot."""
 
 
-def relay_for(connection: Connection, name: str | None) -> Relay:
+class _Shape:
+    """What follows from an answer's head: the lines that go on to the client, and how the rest has to be read."""
+
+    __slots__ = ("is_json", "lines", "streams")
+
+    def __init__(self, head: Head) -> None:
+        fields = head.fields
+        kind = b"" if fields.get(b"content-encoding") else fields.get(b"content-type", b"").lower()
+        self.streams = kind.startswith(b"text/event-stream") and head.status not in (204, 304)
+        self.is_json = kind.startswith(b"application/json") and head.status not in (204, 304)
+        kept = for_client(head.headers, fields)
+        self.lines = lines([header for header in kept if header[0] != b"content-length"])
+
+
+def shape_of(head: Head) -> _Shape:
+    shape = head.relayed
+    if not isinstance(shape, _Shape):
+        shape = head.relayed = _Shape(head)
+    return shape
+
+
+def relay_for(head: Head, name: str | None) -> Relay:
     """`name` is the public name to show, None when the engine's is the same."""
-    fields = connection.fields
-    headers = http.for_client(connection.headers, fields)
-    kind = fields.get(b"content-type", b"").lower()
-    if fields.get(b"content-encoding"):
-        kind = b""  # there is nothing to be read in it
-    if connection.status in (204, 304):
-        return Plain(_without_length(headers))
-    if name is not None and kind.startswith(b"application/json"):
-        return Renamed(headers, name)
-    if kind.startswith(b"text/event-stream"):
-        return Stream(_without_length(headers), name)
-    return Plain(headers)
-
-
-def _without_length(headers: http.Headers) -> list[tuple[bytes, bytes]]:
-    return [header for header in headers if header[0] != b"content-length"]
+    shape = shape_of(head)
+    if shape.streams:
+        return Stream(name)
+    if shape.is_json and name is not None:
+        return Renamed(name)
+    return Plain(bodiless=head.status in (204, 304))
 
 
 class Plain:
     """As it comes."""
 
-    __slots__ = ("_headers", "usage")
+    __slots__ = ("_bodiless", "usage")
     streams = False
 
-    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self._headers = headers
+    def __init__(self, *, bodiless: bool) -> None:
+        self._bodiless = bodiless
         self.usage = b""
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
@@ -64,8 +75,8 @@ class Plain:
             self.usage = _usage_part(data)
         return data
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return self._headers
+    def length(self, length: int | None) -> int | None:
+        return None if self._bodiless else length
 
     def last_words(self, _error: RouterError) -> None:
         return None
@@ -74,11 +85,10 @@ class Plain:
 class Stream:
     """Whole events, so that one that breaks off can still end with an event of its own."""
 
-    __slots__ = ("_events", "_headers", "usage")
+    __slots__ = ("_events", "usage")
     streams = True
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], name: str | None) -> None:
-        self._headers = headers
+    def __init__(self, name: str | None) -> None:
         self._events = Events(name)
         self.usage = b""
 
@@ -88,8 +98,8 @@ class Stream:
             self.usage = data
         return data + self._events.rest() if ended else data
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return self._headers
+    def length(self, _length: int | None) -> None:
+        return None
 
     def last_words(self, error: RouterError) -> bytes:
         return (b"\n\n" if self._events.torn else b"") + error.event(named=self._events.named)
@@ -98,11 +108,11 @@ class Stream:
 class Renamed:
     """Most engines say `model` early, and the answer streams on from there; of the others the whole is waited for."""
 
-    __slots__ = ("_grown", "_headers", "_held", "_name", "_passing", "_size", "usage")
+    __slots__ = ("_grown", "_held", "_name", "_passing", "_size", "usage")
     streams = False
 
-    def __init__(self, headers: list[tuple[bytes, bytes]], name: str) -> None:
-        self._headers, self._name = headers, name
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._held: list[bytes] = []
         self._size = self._grown = 0
         self._passing = False
@@ -128,11 +138,8 @@ class Renamed:
         self._grown = len(renamed) - len(data)
         return renamed
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [
-            (name, b"%d" % (int(value) + self._grown)) if name == b"content-length" else (name, value)
-            for name, value in self._headers
-        ]
+    def length(self, length: int | None) -> int | None:
+        return None if length is None else length + self._grown
 
     def last_words(self, _error: RouterError) -> None:
         return None

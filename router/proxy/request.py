@@ -1,4 +1,4 @@
-"""A client's request: read, bounded, checked, and as it goes on to an engine."""
+"""A client's request: checked, and as it goes on to an engine."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import msgspec
 
 from router.catalog import Target
 from router.errors import MethodNotAllowed, UnsupportedMedia
-from router.proxy import headers as http
 from router.proxy.body import Span, place_model, read_head
+from router.proxy.headers import Fields
 from router.proxy.multipart import find_field, read_name
 from router.proxy.paths import Path
-from router.proxy.turn import Turn
+from router.proxy.turn import Head
 
 SMALL = 65536
 """Bytes of a body that are worth a copy, to go on in one piece."""
@@ -20,39 +20,41 @@ class Request(msgspec.Struct):
     """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`."""
 
     path: Path
-    turn: Turn
+    head: Head
     body: bytes
     model: str
     span: Span
 
-    def body_for(self, target: Target) -> Sequence[bytes | memoryview]:
-        """The body in pieces, asking for what the engine calls the model; a large one is not copied."""
-        if target.served == self.model:
-            return (self.body,)
-        name = target.served.encode() if self.path.form else msgspec.json.encode(target.served)
-        start, end = self.span
-        if len(self.body) < SMALL:
-            return (b"%b%b%b" % (self.body[:start], name, self.body[end:]),)
-        view = memoryview(self.body)
-        return (view[:start], name, view[end:])
+    def pieces_for(self, target: Target, cache: dict[str, bytes]) -> Sequence[bytes | memoryview]:
+        """The whole request, asking for what the engine calls the model; a large body is not copied.
+        `cache` is the target's."""
+        body, (start, end) = self.body, self.span
+        name = body[start:end]
+        if target.served != self.model:
+            name = target.served.encode() if self.path.form else msgspec.json.encode(target.served)
+        length = len(body) - (end - start) + len(name)
+        head = (b"POST ", self._line(target, cache), self.head.lines, b"content-length: %d\r\n\r\n" % length)
+        if len(body) < SMALL:
+            return (b"".join((*head, body[:start], name, body[end:])),)
+        view = memoryview(body)
+        return (b"".join(head), view[:start], name, view[end:])
 
-    def head_for(self, target: Target, length: int) -> bytes:
-        """The request line and the headers, for a body of `length` bytes."""
+    def _line(self, target: Target, cache: dict[str, bytes]) -> bytes:
+        """From the path to the headers that are the router's."""
+        if not self.head.query and (line := cache.get(self.path.public)) is not None:
+            return line
         prefix = target.address.prefix
         path = self.path.on(prefix) if target.paths is None else prefix + target.paths[self.path.public]
-        query = b"?" + self.turn.query if self.turn.query else b""
+        query = b"?" + self.head.query if self.head.query else b""
         key = b"" if target.key is None else b"authorization: Bearer %b\r\n" % target.key.encode()
-        return b"POST %b%b HTTP/1.1\r\nhost: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            path.encode(),
-            query,
-            target.address.authority.encode(),
-            key,
-            http.for_engine(self.turn.headers, self.turn.fields),
-            length,
-        )
+        host = target.address.authority.encode()
+        line = b"%b%b HTTP/1.1\r\nhost: %b\r\n%b" % (path.encode(), query, host, key)
+        if not query:
+            cache[self.path.public] = line
+        return line
 
 
-def check_head(path: Path, method: str, fields: http.Fields) -> None:
+def check_head(path: Path, method: str, fields: Fields) -> None:
     """What can be refused before the body has come. Raises InvalidRequest and its kind."""
     if method != "POST":
         raise MethodNotAllowed(f"{path.public} takes POST, not {method}", allow="POST")
@@ -63,13 +65,13 @@ def check_head(path: Path, method: str, fields: http.Fields) -> None:
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
 
 
-def read_request(path: Path, turn: Turn) -> Request:
+def read_request(path: Path, head: Head, body: bytes) -> Request:
     """Raises InvalidRequest, saying what the client has to mend."""
     if path.form:
-        span = find_field(turn.body, turn.fields.get(b"content-type", b"").decode("latin-1"))
-        return Request(path, turn, turn.body, read_name(turn.body, span), span)
-    name = read_head(turn.body).model or ""
-    return Request(path, turn, turn.body, name, place_model(turn.body))
+        span = find_field(body, head.fields.get(b"content-type", b"").decode("latin-1"))
+        return Request(path, head, body, read_name(body, span), span)
+    name = read_head(body).model or ""
+    return Request(path, head, body, name, place_model(body))
 
 
 def _check_type(path: Path, kind: str) -> None:

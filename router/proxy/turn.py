@@ -6,7 +6,7 @@ from typing import Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from router.errors import RouterError
-from router.proxy.headers import Headers
+from router.proxy.headers import Fields, Headers, lines
 
 
 class Work(Protocol):
@@ -33,57 +33,71 @@ class Client(Protocol):
     def turn_over(self) -> None: ...
 
 
-class Turn:
-    """`parts`, `size` bytes of them, become the `body` when it is `complete`. The answer is `start`, any number of `write`, `finish`; its head goes out together
-    with what is written first."""
+class Head:
+    """A request's line and headers. Nothing of it changes, but what others have found in it: `admitted`, `holder` and
+    `lines` are the proxy's."""
 
     __slots__ = (
-        "_chunked", "_client", "_head", "_transport", "body", "complete", "done", "expect", "fields", "headers",
-        "keep_alive", "method", "parts", "path", "peer", "query", "sent", "size", "started", "url", "version", "work",
+        "admitted", "expect", "fields", "headers", "holder", "keep_alive", "lines", "method", "path", "query", "url",
+        "version",
     )  # fmt: skip
 
-    def __init__(self, client: Client, transport: asyncio.Transport, peer: str) -> None:
-        self._client, self._transport, self.peer = client, transport, peer
-        self.method = "GET"
-        self.url = b""
-        self.path = ""
-        self.query = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.fields: dict[bytes, bytes] = {}
-        """The headers by name, the first of each."""
-        self.version = "1.1"
-        self.keep_alive = True
-        self.expect = False
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.body = b""
-        self.complete = False
-        self.work: Work | None = None
-        self.started = self.done = False
-        self.sent = 0
-        """Bytes of the answer's body so far."""
-        self._head = b""
-        self._chunked = False
+    def __init__(
+        self,
+        method: str = "GET",
+        url: bytes = b"/",
+        path: str = "/",
+        query: bytes = b"",
+        headers: Headers = (),
+        fields: Fields | None = None,
+        version: str = "1.1",
+        *,
+        keep_alive: bool = True,
+    ) -> None:
+        self.method, self.url, self.path, self.query, self.version = method, url, path, query, version
+        self.headers, self.fields, self.keep_alive = headers, fields or {}, keep_alive
+        self.expect = self.fields.get(b"expect", b"").lower() == b"100-continue"
+        self.admitted: object = None
+        self.holder = ""
+        self.lines = b""
 
-    def start(self, status: int, headers: Headers) -> None:
-        """Names in lower case. Without a `content-length` the body has its own framing, or the connection's end."""
-        framed = status in (204, 304)
-        for name, value in headers:
-            if name == b"content-length":
-                framed = True
-            elif name == b"connection" and value == b"close":
-                self.keep_alive = False
-        lines = [b"%b: %b\r\n" % header for header in headers if header[0] != b"connection"]
-        if not framed:
-            if self.version == "1.1":
-                self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.keep_alive = False
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
+
+class Turn:
+    """`parts`, `size` bytes of them, become the `body` when it is `complete`. The answer is `start`, any number of
+    `write`, `finish`; its head goes out together with what is written first."""
+
+    __slots__ = (
+        "_chunked", "_client", "_head", "_transport", "body", "complete", "done", "head", "keep_alive", "parts", "peer",
+        "sent", "size", "started", "work",
+    )  # fmt: skip
+
+    def __init__(self, client: Client, transport: asyncio.Transport, peer: str, head: Head) -> None:
+        self._client, self._transport, self.peer, self.head = client, transport, peer, head
+        self.keep_alive = head.keep_alive
+        self.parts: list[bytes] = []
+        self.size = self.sent = 0
+        """Bytes of the request's body, and of the answer's, so far."""
+        self.body = self._head = b""
+        self.complete = self.started = self.done = self._chunked = False
+        self.work: Work | None = None
+
+    def start(self, status: int, fields: bytes, length: int | None) -> None:
+        """`fields`: lines of headers, without any on the framing. `length` of the body; None: it has framing of its
+        own, or the connection's end."""
         self.started = True
-        self._head = b"%b%b\r\n" % (STATUS_LINE[status], b"".join(lines))
+        if length is not None:
+            framing = b"content-length: %d\r\n" % length
+        elif status in (204, 304):
+            framing = b""
+        elif self.head.version == "1.1":
+            self._chunked = True
+            framing = b"transfer-encoding: chunked\r\n"
+        else:
+            self.keep_alive = False
+            framing = b""
+        if not self.keep_alive:
+            framing += b"connection: close\r\n"
+        self._head = b"%b%b%b\r\n" % (STATUS_LINE[status], fields, framing)
 
     def write(self, data: bytes) -> None:
         """`data` may be empty, to send the head alone."""
@@ -107,8 +121,10 @@ class Turn:
 
     def refuse(self, error: RouterError) -> None:
         """The error is the whole answer."""
-        self.start(error.status, error.headers())
-        self.finish(b"" if self.method == "HEAD" else error.envelope())
+        self.keep_alive = self.keep_alive and not error.closes
+        body = error.envelope()
+        self.start(error.status, lines(error.headers()), len(body))
+        self.finish(b"" if self.head.method == "HEAD" else body)
 
     def tear(self) -> None:
         """What was begun has no end: the connection's tells the client."""

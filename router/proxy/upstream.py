@@ -8,6 +8,7 @@ All mutable state of a pool is in `idle` and `busy`.
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -15,14 +16,15 @@ from typing import Protocol
 import httptools
 
 from router.catalog import Address
-from router.proxy.headers import by_name
+from router.proxy.again import Again
+from router.proxy.headers import Headers, by_name
 
-SMALL = 65536
-"""Bytes of a body that are worth a copy, to go out in one piece with the head."""
 MAX_HEAD = 65536
 """Bytes of headers an engine may send."""
 SWEEP = 1.0
 """Seconds between two looks for connections that are idle or silent for too long."""
+
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 
 
 class ConnectFailed(Exception):
@@ -37,24 +39,48 @@ class Died(Exception):
         self.silent, self.timed_out = silent, timed_out
 
 
+class Head:
+    """An answer's status and headers. Nothing of it changes, but what the relay has found in it: `relayed` is its own.
+
+    `length` of the body, None where it has framing of its own, or the connection's end.
+    """
+
+    __slots__ = ("chunked", "fields", "headers", "keep", "length", "relayed", "status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status, self.headers = status, headers
+        fields = self.fields = by_name(headers)
+        self.chunked = b"transfer-encoding" in fields
+        has_length = not self.chunked and b"content-length" in fields
+        self.length = int(fields[b"content-length"]) if has_length else None
+        self.keep = True
+        self.relayed: object = None
+
+    @property
+    def framed(self) -> bool:
+        """Whether its end can be told from the connection's."""
+        return self.chunked or self.length is not None or self.status in (204, 304)
+
+
 class Sink(Protocol):
     """Whoever asked."""
 
-    def arrived(self) -> None:
-        """Something of the answer is there: its head at least, and maybe its end."""
+    def arrived(self, data: bytes, *, done: bool) -> None:
+        """The head at first, with or without data; then data; then, with or without any, the end."""
 
     def broke(self, death: Died) -> None:
         """Nothing more comes. The connection is of no further use."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection to an engine. `ask` sends a request; the answer is told to the sink as it comes: `status`,
-    `headers`, `take` for the data, and at its end `done`. Callbacks rather than a coroutine to be woken: a piece of a
-    stream costs a third less."""
+    """One connection to an engine. `ask` sends a request; the answer, whose `head` is there from the first call on, is
+    told to the sink as it comes. Callbacks rather than a coroutine to be woken: a piece of a stream costs a third less.
+    """
 
     __slots__ = (
-        "_chunks", "_fruitless", "_head_size", "_in_head", "_loop", "_parser", "_paused", "_sink", "_transport",
-        "_until_close", "closed", "deadline", "done", "expires", "fields", "headers", "keep", "pool", "status", "used",
+        "_between", "_chunks", "_fruitless", "_head_size", "_headers", "_in_head", "_loop", "_parser", "_paused",
+        "_sink", "_transport", "_until_close", "closed", "deadline", "done", "expires", "head", "keep", "length",
+        "pool", "used",
     )  # fmt: skip
 
     def __init__(self, pool: "Pool") -> None:
@@ -65,44 +91,33 @@ class Connection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._chunks: list[bytes] = []
         self._head_size = self._fruitless = 0
-        self._in_head = self._paused = self._until_close = False
+        self._in_head = self._paused = self._until_close = self._between = False
         self.closed = False
         self.done = True
         self.keep = False
         self.used = 0
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.fields: dict[bytes, bytes] = {}
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.head = NONE
+        self.length: int | None = None
+        """Of the body, if that is known beforehand."""
         self.deadline = self.expires = float("inf")
 
     # What the proxy calls
 
-    def ask(self, sink: Sink, head: bytes, body: Sequence[bytes | memoryview]) -> None:
-        """Sends a request. Raises Died."""
+    def ask(self, sink: Sink, request: Sequence[bytes | memoryview]) -> None:
+        """Sends a request, in as many pieces as it has. Raises Died."""
         if self.closed:
             raise Died("the connection was closed", silent=True)
-        self._chunks.clear()
         self._head_size = self._fruitless = 0
-        self.headers = []
-        self.status = 0
         self._in_head = True
-        self.done = self.keep = self._until_close = False
+        self.done = self.keep = self._until_close = self._between = False
         self.used += 1
         self._sink = sink
         self.deadline = self._loop.time() + self.pool.response_timeout
-        if len(body) == 1 and len(body[0]) < SMALL:
-            self._transport.write(head + body[0])
+        if len(request) == 1:
+            self._transport.write(request[0])
         else:
-            self._transport.writelines((head, *body))  # spares a copy of the body
-
-    def take(self) -> bytes:
-        """The data that has come, b"" if none has."""
-        chunks = self._chunks
-        if len(chunks) == 1:
-            return chunks.pop()
-        data = b"".join(chunks)
-        chunks.clear()
-        return data
+            self._transport.writelines(request)  # spares a copy of the body
 
     @property
     def reusable(self) -> bool:
@@ -126,7 +141,8 @@ class Connection(asyncio.Protocol):
     def leave(self) -> None:
         """The sink wants no more of it."""
         self._sink = None
-        self.resume()
+        if self._paused:
+            self.resume()
 
     def abort(self) -> None:
         """Closes at once; the engine sees it and stops its work."""
@@ -148,10 +164,40 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a TCP connection's transport is a Transport
 
     def data_received(self, data: bytes) -> None:
+        if self._between and (chunk := _CHUNK.match(data)) and self._is_chunk(data, chunk):
+            if self._sink is not None:
+                self.deadline = self._loop.time() + self.pool.stall_timeout
+                self._sink.arrived(data[chunk.end() : -2], done=False)
+            return
         if self.done:  # an answer nobody asked for
             self.abort()
             return
+        if self._in_head and not self._head_size:
+            again = self.pool.again
+            if again is not None and (start := again.body_at(data)):
+                self._take_whole(again.found, data, start)
+                return
+        self._read(data)
+
+    @staticmethod
+    def _is_chunk(data: bytes, chunk: "re.Match[bytes]") -> bool:
+        """Whether `data` is one whole chunk, not the last, as pieces of a stream mostly are: it need not be parsed."""
+        size = int(chunk[1], 16)
+        return size > 0 and len(data) == chunk.end() + size + 2 and data.endswith(b"\r\n")
+
+    def _take_whole(self, head: Head, data: bytes, start: int) -> None:
+        """An answer in one piece, whose head is known."""
+        self.head = head
+        self.length = len(data) - start
+        self._in_head = False
+        self.done = self.keep = True
+        self._head_size = start
+        if self._sink is not None:
+            self._tell(self._sink, data[start:])
+
+    def _read(self, data: bytes) -> None:
         in_head = self._in_head
+        fresh = in_head and not self._head_size
         if in_head:
             self._head_size += len(data)
         try:
@@ -168,22 +214,33 @@ class Connection(asyncio.Protocol):
                 return
         if self._in_head:
             return
+        if fresh and self.done and self.keep:
+            self.pool.remember(data, self.head)
+        self._between = self._between and data.endswith(b"\r\n")
         self.deadline = self._loop.time() + self.pool.stall_timeout
         if (in_head or self._chunks or self.done) and self._sink is not None:
-            self._tell(self._sink)
+            self._tell(self._sink, self._take())
+
+    def _take(self) -> bytes:
+        chunks = self._chunks
+        if len(chunks) == 1:
+            return chunks.pop()
+        data = b"".join(chunks)
+        chunks.clear()
+        return data
 
     def _refuse(self, error: Exception) -> None:
         if self.done and self._sink is not None:  # the answer is whole, what follows it is nobody's
             self.keep = False
-            self._tell(self._sink)
+            self._tell(self._sink, self._take())
         else:
             self.fail(f"the engine's answer is not HTTP: {error.__context__ or error}")
 
-    def _tell(self, sink: Sink) -> None:
+    def _tell(self, sink: Sink, data: bytes) -> None:
         if self.done:
             self._sink = None
             self.deadline = float("inf")
-        sink.arrived()
+        sink.arrived(data, done=self.done)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -193,7 +250,7 @@ class Connection(asyncio.Protocol):
             return
         if self._until_close and exc is None:
             self.done = True
-            sink.arrived()
+            sink.arrived(b"", done=True)
         else:
             sink.broke(Died(str(exc or "the engine closed the connection"), silent=not self._head_size))
 
@@ -202,22 +259,30 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self.done:
             raise ValueError("something follows its end")
+        self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers are dropped
-            self.headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        if self.status < 200:  # informational: the answer proper follows
-            self.headers = []
+        status = self._parser.get_status_code()
+        headers, self._headers = self._headers, []  # where trailers go
+        if status < 200:  # informational: the answer proper follows
             return
-        if self.status > 599:
-            raise ValueError(f"its status is {self.status}")
-        fields = self.fields = by_name(self.headers)
-        framed = b"content-length" in fields or b"transfer-encoding" in fields or self.status in (204, 304)
-        self._until_close = not framed
+        if status > 599:
+            raise ValueError(f"its status is {status}")
+        head = self.head = Head(status, headers)
+        head.keep = self._parser.should_keep_alive()
+        self.length = head.length
+        self._until_close = not head.framed
+        self._between = head.chunked
         self._in_head = False
+
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -225,7 +290,12 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self._in_head:
             self.done = True
+            self._between = False
             self.keep = self._parser.should_keep_alive()
+
+
+NONE = Head(0, ())
+"""Of an answer that has not come."""
 
 
 class Pool:
@@ -250,11 +320,22 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.idle: list[Connection] = []
         self.busy: set[Connection] = set()
+        self.again: Again[Head] | None = None
+        """The head that the target's answers mostly have."""
+        self.lines: dict[str, bytes] = {}
+        """How requests to a path begin, the path and the router's own headers; `Request` makes them."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
 
     def __repr__(self) -> str:
         return f"<Pool {self.address} idle={len(self.idle)} busy={len(self.busy)}>"
+
+    def remember(self, data: bytes, head: Head) -> None:
+        """An answer that came in one piece."""
+        if head.length is not None and head.keep:
+            again = Again.of(data, head)
+            if again is not None and again.body_at(data):
+                self.again = again
 
     def take(self) -> Connection | None:
         """An idle connection that the engine has no reason to close yet."""
