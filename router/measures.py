@@ -4,11 +4,18 @@ The proxy records, the console shows. Recording is on the hot path, so a sum is 
 of the library that writes metrics down is loaded before somebody asks for them.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
+
+BATCH = 256
+"""Requests that are written down at once."""
+DELAY = 0.5
+"""Seconds until fewer than that are."""
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -92,20 +99,53 @@ class Sums:
         self.completion_tokens += record.completion_tokens or 0
 
 
-class Measures:
-    """The sums, and who else is told of each record."""
+class Ended(Protocol):
+    """A request that has ended, and can still tell what was measured of it."""
 
-    def __init__(self, listeners: Iterable[Callable[[Record], None]] = ()) -> None:
-        self.sums: dict[tuple[str, str], Sums] = {}
+    def record(self) -> tuple[Record, Sums]: ...
+
+
+class Measures:
+    """The sums, and who else is told of the records: many at a time, as what is done a hundred times in a row costs a
+    third of what it costs between other work."""
+
+    def __init__(self, listeners: Iterable[Callable[[list[Record]], None]] = ()) -> None:
+        self._sums: dict[tuple[str, str], Sums] = {}
         self._listeners = tuple(listeners)
+        self._ended: list[Ended] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def sums(self) -> dict[tuple[str, str], Sums]:
+        """By model and path, up to now."""
+        self.flush()
+        return self._sums
 
     def of(self, model: str, path: str) -> Sums:
-        sums = self.sums.get((model, path))
+        sums = self._sums.get((model, path))
         if sums is None:
-            sums = self.sums[model, path] = Sums()
+            sums = self._sums[model, path] = Sums()
         return sums
 
-    def add(self, record: Record, sums: Sums) -> None:
-        sums.add(record)
+    def add(self, ended: Ended) -> None:
+        self._ended.append(ended)
+        if len(self._ended) >= BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self.flush)
+
+    def flush(self) -> None:
+        """Writes down all that has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        records = []
+        for each in ended:
+            record, sums = each.record()
+            sums.add(record)
+            records.append(record)
         for listener in self._listeners:
-            listener(record)
+            listener(records)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from router.console.requests_log import BATCH, MOST, RequestsLog
+from router.console.requests_log import MOST, RequestsLog
 from router.measures import Record
 
 pytestmark = pytest.mark.anyio
@@ -27,10 +27,10 @@ def ids(*files: Path) -> list[int]:
 async def test_every_record_is_a_line_in_order_and_only_the_owner_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "requests.log"
     log = RequestsLog(file, max_size=1 << 20, keep=3)
-    for number in range(3 * BATCH + 7):
-        log.add(record(number))
+    for number in range(1_000):
+        log.add([record(number)])
     await log.close()
-    assert ids(file) == list(range(3 * BATCH + 7))
+    assert ids(file) == list(range(1_000))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -39,7 +39,7 @@ async def test_it_is_rotated_by_size(tmp_path: Path, keep: int) -> None:
     file = tmp_path / "requests.log"
     log = RequestsLog(file, max_size=5_000, keep=keep)
     for number in range(100):
-        log.add(record(number))
+        log.add([record(number)])
         await log.close()
     files = [file, *(tmp_path / f"requests.log.{number}" for number in range(1, keep + 1))]
     assert sorted(tmp_path.iterdir()) == files
@@ -55,14 +55,14 @@ async def test_a_file_that_cannot_be_written_is_told_once_and_costs_no_memory(
     log = RequestsLog(file, max_size=1 << 20, keep=3)
     with caplog.at_level(logging.WARNING, "router"):
         for number in range(MOST + 10):
-            log.add(record(number))
+            log.add([record(number)])
         await log.close()
-        log.add(record(0))
+        log.add([record(0)])
         await log.close()
         assert [message for message in caplog.messages if "cannot be logged" in message] == caplog.messages
         assert len(caplog.messages) == 1
         file.parent.mkdir()
-        log.add(record(1))
+        log.add([record(1)])
         await log.close()
     assert ids(file) == [1]
     assert "requests are logged again" in caplog.messages[1]

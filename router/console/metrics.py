@@ -33,6 +33,9 @@ COUNTERS: dict[str, tuple[str, Callable[[Sums], int]]] = {
     "router_response_bytes": ("Bytes of answers' bodies.", lambda sums: sums.response_bytes),
 }
 
+Items = list[tuple[tuple[str, str], Sums]]
+"""By model and path."""
+
 
 class Metrics:
     """`rows`: the engines, as `router ps` shows them."""
@@ -41,29 +44,28 @@ class Metrics:
         self._measures, self._catalog, self._rows = measures, catalog, rows
 
     async def answer(self, request: Request) -> Response:
-        rows = self._rows()  # they are the loop's
+        sums, rows = list(self._measures.sums.items()), self._rows()  # they are the loop's
         accept = request.headers.get("accept", "")
-        text, kind = await anyio.to_thread.run_sync(self._render, rows, accept)
+        text, kind = await anyio.to_thread.run_sync(self._render, sums, rows, accept)
         return Response(text, headers={"content-type": kind})
 
-    def _render(self, rows: list[Row], accept: str) -> tuple[bytes, str]:
+    def _render(self, sums: Items, rows: list[Row], accept: str) -> tuple[bytes, str]:
         from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - 40 ms and 6 MiB
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collector(lambda: self._collect(rows)))
+        registry.register(_Collector(lambda: self._collect(sums, rows)))
         ProcessCollector(registry=registry)
         encode, kind = choose_encoder(accept)
         return encode(registry), kind
 
-    def _collect(self, rows: list[Row]) -> "Iterator[Metric]":
+    def _collect(self, sums: Items, rows: list[Row]) -> "Iterator[Metric]":
         from prometheus_client.core import (  # noqa: PLC0415
             CounterMetricFamily,
             GaugeMetricFamily,
             HistogramMetricFamily,
         )
 
-        sums = list(self._measures.sums.items())  # at once: the loop goes on meanwhile
         requests = CounterMetricFamily("router_requests", "Requests answered.", labels=("model", "path", "status"))
         for labels, each in sums:
             for status, count in list(each.statuses.items()):

@@ -11,10 +11,6 @@ import msgspec
 
 from router.measures import Record
 
-BATCH = 256
-"""Records that are written at once."""
-DELAY = 0.5
-"""Seconds until fewer than that are written."""
 MOST = 20_000
 """Records that may wait for a slow disk; those that come then are dropped, and counted."""
 
@@ -28,33 +24,22 @@ class RequestsLog:
     def __init__(self, file: Path, *, max_size: int, keep: int) -> None:
         self._file, self._max_size, self._keep = file, max_size, keep
         self._records: list[Record] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
         self._batch = self._dropped = 0
         self._failing = False
 
-    def add(self, record: Record) -> None:
-        records = self._records
-        if len(records) >= MOST:
-            self._dropped += 1
-            return
-        records.append(record)
-        if len(records) == 1:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self._flush)
-        elif len(records) >= BATCH and self._writing is None:
-            self._flush()
+    def add(self, records: list[Record]) -> None:
+        room = max(0, MOST - len(self._records))
+        self._records += records[:room]
+        self._dropped += len(records[room:])
+        self._write_on()
 
     async def close(self) -> None:
         """Once all is written, or cannot be."""
-        while self._records or self._writing is not None:
-            self._flush()
-            if self._writing is not None:
-                await asyncio.wait((self._writing,))
+        while self._writing is not None:
+            await asyncio.wait((self._writing,))
 
-    def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _write_on(self) -> None:
         if self._writing is not None or not self._records:
             return
         records, self._records = self._records, []
@@ -86,5 +71,4 @@ class RequestsLog:
             log.warning("requests are logged again; %d were not", self._dropped)
             self._dropped = 0
         self._failing = error is not None
-        if len(self._records) >= BATCH:
-            self._flush()
+        self._write_on()

@@ -28,6 +28,9 @@ class Events:
         """The events that are whole with `data`, as the engine sent them; b"" when none is."""
         if not self._held and data.endswith(b"\n\n"):  # as it nearly always is
             self.torn = False
+            prefix = self._prefix
+            if prefix and data.startswith(prefix) and data.find(b"\n\n", len(prefix)) == len(data) - 2:
+                return self._renamed_prefix + data[len(prefix) :]
             self.named = self.named or data.startswith(b"event:")
             return data if self._name is None else self._renamed(data)
         known = len(self._held)
@@ -49,8 +52,6 @@ class Events:
     def _renamed(self, events: bytes) -> bytes:
         if self._name is None or b'"model"' not in events:
             return events
-        if events.find(b"\n\n") == len(events) - 2:
-            return self._renamed_event(events, self._name)
         return b"\n\n".join([self._renamed_event(event, self._name) for event in events.split(b"\n\n")])
 
     def _renamed_event(self, event: bytes, name: str) -> bytes:

@@ -38,9 +38,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_asked", "_began", "_catalog", "_connection", "_failed", "_first", "_fresh", "_gap", "_id", "_last",
-        "_measures", "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request", "_served_by", "_since",
-        "_status", "_sums", "_target", "_task", "_turn",
+        "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh", "_gap", "_id",
+        "_last", "_measures", "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request",
+        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, path: Path, id: str, catalog: Catalog, measures: Measures) -> None:  # noqa: A002
@@ -58,9 +58,10 @@ class Exchange:
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._status = CLIENT_GONE
-        self._opened = datetime.now(UTC)
+        self._opened = time.time()
         self._began = self._since = _clock()
-        self._first = self._last = self._own = self._queued = 0.0
+        self._first = self._last = self._own = self._queued = self._ended = 0.0
+        self._error = ""
 
     # What the client's connection calls
 
@@ -269,10 +270,18 @@ class Exchange:
             self._model.release(target)
 
     def _record(self, error: str) -> None:
-        turn, now, relay = self._turn, _clock(), self._relay
+        self._error = error
+        self._ended = _clock()
+        self._own += self._ended - self._since
+        self._turn.body = b""
+        self._request = None  # type: ignore[assignment]  # it has the body too, and `record` may have to wait
+        self._measures.add(self)
+
+    def record(self) -> tuple[Record, Sums]:
+        turn, relay = self._turn, self._relay
         prompt, completion = tokens(relay.usage) if relay is not None and relay.usage else (None, None)
         record = Record(
-            time=self._opened,
+            time=datetime.fromtimestamp(self._opened, UTC),
             id=self._id,
             client=turn.peer,
             key=turn.head.holder,
@@ -283,7 +292,7 @@ class Exchange:
             target=self._served_by,
             status=self._status,
             stream=relay is not None and relay.streams,
-            error=error,
+            error=self._error,
             retries=len(self._failed),
             request_bytes=turn.size,
             response_bytes=turn.sent,
@@ -291,10 +300,10 @@ class Exchange:
             completion_tokens=completion,
             queue_ms=_ms(self._queued),
             first_ms=_ms(self._first - self._began) if self._first else None,
-            total_ms=_ms(now - self._began),
-            own_ms=_ms(self._own + now - self._since),
+            total_ms=_ms(self._ended - self._began),
+            own_ms=_ms(self._own),
         )
-        self._measures.add(record, self._sums or self._measures.of("", self._path.public))
+        return record, self._sums or self._measures.of("", self._path.public)
 
 
 def _ms(seconds: float) -> float:

@@ -290,8 +290,8 @@ class Lab:
         self.limits = Limits()
         self.model = Model("m", kind="chat", engine="test", aliases=("alias",), limits=self.limits)
         self.catalog = Catalog([self.model])
-        self.records: list[Record] = []
-        self.measures = Measures([self.records.append])
+        self._records: list[Record] = []
+        self.measures = Measures([self._records.extend])
         self.proxy = Proxy(self.catalog, Keys([]), self.measures)
         self.engines: list[Engine] = []
         self.pools: list[Pool] = []
@@ -367,6 +367,12 @@ class Lab:
         errors = [error for engine in self.engines for error in engine.errors]
         if errors:
             raise errors[0]
+
+    @property
+    def records(self) -> list[Record]:
+        """Of all requests that have ended."""
+        self.measures.flush()
+        return self._records
 
     @property
     def in_work(self) -> int:
