@@ -1,11 +1,9 @@
 """The one place where a router is put together: a Config in, a running router out."""
 
 import asyncio
-import ctypes
 import fcntl
 import logging
 import os
-import resource
 import socket
 import time
 from collections.abc import Coroutine, Iterator
@@ -15,7 +13,7 @@ from typing import IO, Any
 
 import anyio
 
-from router import __version__
+from router import __version__, process
 from router.catalog import Catalog, Model
 from router.config import Config, EngineSpec, RemoteSpec
 from router.console.client import SOCKET
@@ -36,16 +34,8 @@ from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 from router.proxy.server import BACKLOG, Server
 
-DESCRIPTORS = 65536
-"""Open files, sockets among them, that the router asks the system for."""
 CONTROL_DRAIN = 1.0
 """Seconds for the commands' last requests."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT = 8 << 20
-"""Bytes of freed memory that are kept at most."""
-OWN_PAGES = 1 << 20
-"""Bytes beyond which a body has pages of its own."""
 
 log = logging.getLogger("router")
 
@@ -117,8 +107,7 @@ class Router:
             _sign(lock, self.files, f"{os.getpid()} {self.address}\n")
             for spec in remotes(self.config):
                 self.catalog.resolve(spec.name).add(remote_target(spec))
-            _raise_descriptor_limit()
-            _keep_freed_memory()
+            process.prepare()
             await self._serve(tcp, unix)
 
     async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
@@ -148,23 +137,6 @@ class Router:
         except Exception as fault:  # `_serve` raises it when all have ended
             self._fault = self._fault or fault
             self.stop()
-
-
-def _raise_descriptor_limit() -> None:
-    """A request in flight takes two, and the usual soft limit of 1,024 is for programs that use `select`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _keep_freed_memory() -> None:
-    """Some of it: glibc gives what a large body took back to the system at once, and taking it anew, page by page, is a
-    third of what a body of 250 KB costs. Larger than `OWN_PAGES` ones go back at once as before."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
-        libc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES)
 
 
 @contextmanager

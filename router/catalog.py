@@ -121,37 +121,40 @@ class Balance:
             yield from level
 
     def add(self, target: Target) -> None:
-        if target not in self._level(target.in_flight):
-            self._place(target)
+        level = self._level(target.in_flight)
+        if target not in level:
+            level[target] = None
             self._size += 1
+            self._floor = min(self._floor, target.in_flight)
 
     def remove(self, target: Target) -> None:
-        if target in self._level(target.in_flight):
-            del self._level(target.in_flight)[target]
-            self._size -= 1
-
-    def count(self, target: Target, change: int) -> None:
-        """One more request in flight, or one less; also of a target that is here no more."""
-        level = self._level(target.in_flight)
-        target.in_flight += change
+        level = self._levels[target.in_flight] if target.in_flight < len(self._levels) else {}
         if target in level:
             del level[target]
-            self._place(target)
+            self._size -= 1
 
-    def least(self, avoid: Collection[Target]) -> Target | None:
-        """The one with the fewest in flight, within its limit and none of `avoid`."""
+    def claim(self, avoid: Collection[Target]) -> Target | None:
+        """The one with the fewest in flight, within its limit and none of `avoid`, with one more."""
         levels = self._levels
         while self._floor < len(levels) - 1 and not levels[self._floor]:
             self._floor += 1
         for level in islice(levels, self._floor, None):
             for target in level:
                 if target not in avoid and (target.limit is None or target.in_flight < target.limit):
+                    del level[target]
+                    target.in_flight += 1
+                    self._level(target.in_flight)[target] = None
                     return target
         return None
 
-    def _place(self, target: Target) -> None:
-        self._level(target.in_flight)[target] = None
-        self._floor = min(self._floor, target.in_flight)
+    def release(self, target: Target) -> None:
+        """One less in flight; also of a target that is here no more."""
+        level = self._level(target.in_flight)
+        target.in_flight -= 1
+        if target in level:
+            del level[target]
+            self._levels[target.in_flight][target] = None
+            self._floor = min(self._floor, target.in_flight)
 
     def _level(self, in_flight: int) -> dict[Target, None]:
         while len(self._levels) <= in_flight:
@@ -234,17 +237,11 @@ class Model:
 
     def claim_now(self, avoid: Collection[Target] = ()) -> Target | None:
         """A replica at once, or None: none is free, or others wait already. Never one of `avoid`."""
-        return None if self._waiting else self._take(avoid)
-
-    def _take(self, avoid: Collection[Target]) -> Target | None:
-        target = self._ready.least(avoid)
-        if target is not None:
-            self._ready.count(target, 1)
-        return target
+        return None if self._waiting else self._ready.claim(avoid)
 
     def release(self, target: Target) -> None:
         """Gives a claim back."""
-        self._ready.count(target, -1)
+        self._ready.release(target)
         target.close_if_idle()
         if self._waiting:
             self._serve_waiting()
@@ -278,7 +275,7 @@ class Model:
             future, avoid = waiter = self._waiting.popleft()
             if future.done():  # it was cancelled, and its task had no turn yet
                 continue
-            if (target := self._take(avoid)) is not None:
+            if (target := self._ready.claim(avoid)) is not None:
                 future.set_result(target)
                 continue
             passed.append(waiter)

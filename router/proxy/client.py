@@ -170,6 +170,8 @@ class ClientProtocol(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             return self._stay(data[upgrade.args[0] :])
         except httptools.HttpParserError:
+            if self._heads and self._reading is None and not self._head.keep_alive:
+                return b""  # it goes on behind a request that was to be the last
             self._refuse(InvalidRequest("the request is not HTTP/1.1", code="invalid_http"))
             return b""
         self._fruitless = 0 if self._fruitful else self._fruitless + len(data)
@@ -244,7 +246,8 @@ class ClientProtocol(asyncio.Protocol):
             if turn.done:
                 return
             turn.work = work or Rest(turn, self.transport, self._config, self._state)
-            if max(int(turn.head.fields.get(b"content-length", 0)), turn.size) > self._limits.max_body:
+            declared = 0 if turn.complete else int(turn.head.fields.get(b"content-length", 0))
+            if max(declared, turn.size) > self._limits.max_body:
                 raise self._too_large()
         except RouterError as error:
             self._fail(turn, error)

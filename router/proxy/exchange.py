@@ -7,7 +7,7 @@ or for a new connection.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,10 +15,11 @@ from router.catalog import Catalog, Model, Target
 from router.errors import NotSupported, RouterError, UpstreamError, UpstreamTimeout
 from router.measures import Histogram, Measures, Record, Sums
 from router.proxy.paths import Path
+from router.proxy.pool import Pool
 from router.proxy.relay import Relay, relay_for, shape_of
 from router.proxy.request import Request, read_request
 from router.proxy.turn import Turn
-from router.proxy.upstream import ConnectFailed, Connection, Died, Pool
+from router.proxy.upstream import ConnectFailed, Connection, Died
 from router.proxy.usage import tokens
 
 CLIENT_GONE = 499
@@ -32,7 +33,7 @@ log = logging.getLogger("router.proxy")
 
 
 class Exchange:
-    """From the head of a request on.
+    """From the head of a request on; `holder` is its key's.
 
     Of `_task`, which waits, and `_connection`, which carries the request to `_target`, at most one is there.
     """
@@ -40,7 +41,7 @@ class Exchange:
     __slots__ = (
         "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh", "_gap", "_id",
         "_last", "_measures", "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request",
-        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn",
+        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn", "holder",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, path: Path, id: str, catalog: Catalog, measures: Measures) -> None:  # noqa: A002
@@ -61,7 +62,7 @@ class Exchange:
         self._opened = time.time()
         self._began = self._since = _clock()
         self._first = self._last = self._own = self._queued = self._ended = 0.0
-        self._error = ""
+        self._error = self.holder = ""
 
     # What the client's connection calls
 
@@ -145,7 +146,7 @@ class Exchange:
     def _claim(self) -> None:
         target = self._model.claim_now(self._failed)
         if target is None:
-            self._later(self._wait())
+            self._later(self._wait)
         else:
             self._ask(target)
 
@@ -173,7 +174,8 @@ class Exchange:
     def _connect(self) -> None:
         assert self._target is not None  # noqa: S101 - it is claimed
         self._fresh = True
-        self._later(self._open(self._target))
+        target = self._target
+        self._later(lambda: self._open(target))
 
     async def _open(self, target: Target) -> None:
         connection = await target.pool.open()  # type: ignore[union-attr]  # `_ask` has set it
@@ -202,12 +204,12 @@ class Exchange:
         model.release(target)
         self._claim()
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._task = asyncio.ensure_future(self._guarded(work))
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except ConnectFailed as error:
             self._task = None
             self._give_way(error)
@@ -284,7 +286,7 @@ class Exchange:
             time=datetime.fromtimestamp(self._opened, UTC),
             id=self._id,
             client=turn.peer,
-            key=turn.head.holder,
+            key=self.holder,
             method=turn.head.method,
             path=self._path.public,
             asked=self._asked if self._asked != self._named else "",

@@ -38,11 +38,15 @@ class Proxy:
             try:
                 self._admit(path, head)
             except RouterError as error:
+                exchange.holder = head.holder
                 exchange.fail(error)
+                return exchange
+        exchange.holder = head.holder
         return exchange
 
     def _admit(self, path: Path, head: Head) -> None:
         """Raises RouterError. A head that comes again is admitted still, as long as the keys are the same."""
+        head.holder = ""
         head.holder = self.keys.check(head.fields)
         check_head(path, head.method, head.fields)
         head.lines = for_engine(head.headers, head.fields)

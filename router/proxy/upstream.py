@@ -1,28 +1,20 @@
-"""Connections to engines: HTTP/1.1 on `asyncio.Protocol` and `httptools`, one pool a target.
+"""A connection to an engine: HTTP/1.1 on `asyncio.Protocol` and `httptools`, one exchange at a time.
 
-A connection carries one exchange at a time. The pool closes an idle connection before the engine does, counts how often
-the engine lets it be used, and gives an exchange up when the engine is silent for too long. Why not a library: the
-measurements in ARCHITECTURE.md.
-
-All mutable state of a pool is in `idle` and `busy`.
+Why not a library: the measurements in ARCHITECTURE.md.
 """
 
 import asyncio
 import re
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import httptools
 
-from router.catalog import Address
 from router.proxy.again import Again
 from router.proxy.headers import Headers, by_name
 
 MAX_HEAD = 65536
 """Bytes of headers an engine may send."""
-SWEEP = 1.0
-"""Seconds between two looks for connections that are idle or silent for too long."""
 
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 
@@ -72,6 +64,21 @@ class Sink(Protocol):
         """Nothing more comes. The connection is of no further use."""
 
 
+class Owner(Protocol):
+    """The pool, as far as a connection goes. Times in seconds."""
+
+    loop: asyncio.AbstractEventLoop
+    response_timeout: float
+    stall_timeout: float
+    again: Again[Head] | None
+    misses: int
+    lines: dict[str, bytes]
+
+    def remember(self, data: bytes, head: Head) -> None: ...
+    def give_back(self, connection: "Connection") -> None: ...
+    def lost(self, connection: "Connection") -> None: ...
+
+
 class Connection(asyncio.Protocol):
     """One connection to an engine. `ask` sends a request; the answer, whose `head` is there from the first call on, is
     told to the sink as it comes. Callbacks rather than a coroutine to be woken: a piece of a stream costs a third less.
@@ -83,7 +90,7 @@ class Connection(asyncio.Protocol):
         "pool", "used",
     )  # fmt: skip
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: Owner) -> None:
         self.pool = pool
         self._loop = pool.loop
         self._parser = httptools.HttpResponseParser(self)
@@ -175,6 +182,7 @@ class Connection(asyncio.Protocol):
         if self._in_head and not self._head_size:
             again = self.pool.again
             if again is not None and (start := again.body_at(data)):
+                self.pool.misses = 0
                 self._take_whole(again.found, data, start)
                 return
         self._read(data)
@@ -296,103 +304,3 @@ class Connection(asyncio.Protocol):
 
 NONE = Head(0, ())
 """Of an answer that has not come."""
-
-
-class Pool:
-    """The connections to one address. `idle` and `reuse`: how long and how often the engine lets one be used."""
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        idle: float,
-        reuse: int,
-        connect_timeout: float,
-        response_timeout: float,
-        stall_timeout: float,
-    ) -> None:
-        self.address, self.idle_time, self.reuse = address, idle, reuse
-        self.connect_timeout, self.response_timeout, self.stall_timeout = (
-            connect_timeout,
-            response_timeout,
-            stall_timeout,
-        )
-        self.loop = asyncio.get_running_loop()
-        self.idle: list[Connection] = []
-        self.busy: set[Connection] = set()
-        self.again: Again[Head] | None = None
-        """The head that the target's answers mostly have."""
-        self.lines: dict[str, bytes] = {}
-        """How requests to a path begin, the path and the router's own headers; `Request` makes them."""
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
-
-    def __repr__(self) -> str:
-        return f"<Pool {self.address} idle={len(self.idle)} busy={len(self.busy)}>"
-
-    def remember(self, data: bytes, head: Head) -> None:
-        """An answer that came in one piece."""
-        if head.length is not None and head.keep:
-            again = Again.of(data, head)
-            if again is not None and again.body_at(data):
-                self.again = again
-
-    def take(self) -> Connection | None:
-        """An idle connection that the engine has no reason to close yet."""
-        now = self.loop.time()
-        while self.idle:
-            connection = self.idle.pop()
-            if connection.expires > now and not connection.closed:
-                self.busy.add(connection)
-                return connection
-            connection.abort()
-        return None
-
-    async def open(self) -> Connection:
-        """A new connection. Raises ConnectFailed."""
-        factory: Callable[[], Connection] = lambda: Connection(self)  # noqa: E731
-        try:
-            async with asyncio.timeout(self.connect_timeout):
-                _, connection = await self.loop.create_connection(
-                    factory, self.address.host, self.address.port, ssl=self._tls
-                )
-        except TimeoutError:
-            raise ConnectFailed(f"no connection within {self.connect_timeout:g} s") from None
-        except OSError as error:
-            raise ConnectFailed(error.strerror or str(error)) from None
-        self.busy.add(connection)
-        if self._sweeper is None:
-            self._sweeper = self.loop.call_later(SWEEP, self._sweep)
-        return connection
-
-    def give_back(self, connection: Connection) -> None:
-        """After an exchange: kept for the next one if it can be, else closed, whatever state it is in."""
-        connection.leave()
-        self.busy.discard(connection)
-        used_up = self.reuse and connection.used >= self.reuse
-        if connection.reusable and not used_up:
-            connection.expires = self.loop.time() + self.idle_time
-            self.idle.append(connection)
-        else:
-            connection.abort()
-
-    def lost(self, connection: Connection) -> None:
-        """The engine closed a connection."""
-        if connection in self.idle:
-            self.idle.remove(connection)
-
-    def close(self) -> None:
-        """Closes all that is idle. Exchanges go on to their end."""
-        for connection in self.idle:
-            connection.abort()
-        self.idle.clear()
-        self.idle_time = 0.0
-
-    def _sweep(self) -> None:
-        now = self.loop.time()
-        for connection in [connection for connection in self.idle if connection.expires <= now]:
-            self.idle.remove(connection)
-            connection.abort()
-        for connection in [connection for connection in self.busy if connection.deadline <= now]:
-            connection.fail("the engine is silent for too long", timed_out=True)
-        self._sweeper = self.loop.call_later(SWEEP, self._sweep) if self.idle or self.busy else None

@@ -20,7 +20,7 @@ from router.measures import Measures, Record
 from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 from router.proxy.server import Server
-from router.proxy.upstream import Pool
+from router.proxy.pool import Pool
 
 DEADLINE = 10.0
 T = TypeVar("T")

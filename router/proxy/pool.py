@@ -1,0 +1,125 @@
+"""The connections to one target: kept, counted, closed before the engine closes them, given up when it is silent.
+
+All mutable state of a pool is in `idle` and `_all`; only what waits for an engine has a `deadline`.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+from router.catalog import Address
+from router.proxy.again import Again
+from router.proxy.upstream import ConnectFailed, Connection, Head
+
+SWEEP = 1.0
+"""Seconds between two looks for connections that are idle or silent for too long."""
+MISSES = 16
+"""Answers in a row whose heads were all different, until only every 64th is remembered."""
+
+
+class Pool:
+    """The connections to one address. `idle` and `reuse`: how long and how often the engine lets one be used."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        idle: float,
+        reuse: int,
+        connect_timeout: float,
+        response_timeout: float,
+        stall_timeout: float,
+    ) -> None:
+        self.address, self.idle_time, self.reuse = address, idle, reuse
+        self.connect_timeout, self.response_timeout, self.stall_timeout = (
+            connect_timeout,
+            response_timeout,
+            stall_timeout,
+        )
+        self.loop = asyncio.get_running_loop()
+        self.idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self.again: Again[Head] | None = None
+        """The head that the target's answers mostly have."""
+        self.misses = 0
+        self.lines: dict[str, bytes] = {}
+        """How requests to a path begin, the path and the router's own headers; `Request` makes them."""
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.address} idle={len(self.idle)} busy={len(self.busy)}>"
+
+    @property
+    def busy(self) -> set[Connection]:
+        """Those with an exchange."""
+        return self._all.difference(self.idle)
+
+    def remember(self, data: bytes, head: Head) -> None:
+        """An answer that came in one piece."""
+        self.misses += 1
+        if head.length is not None and head.keep and (self.misses < MISSES or self.misses % 64 == 0):
+            again = Again.of(data, head)
+            if again is not None and again.body_at(data):
+                self.again = again
+
+    def take(self) -> Connection | None:
+        """An idle connection that the engine has no reason to close yet."""
+        idle = self.idle
+        if not idle:
+            return None
+        now = self.loop.time()
+        while idle:
+            connection = idle.pop()
+            if connection.expires > now and not connection.closed:
+                return connection
+            connection.abort()
+        return None
+
+    async def open(self) -> Connection:
+        """A new connection. Raises ConnectFailed."""
+        factory: Callable[[], Connection] = lambda: Connection(self)  # noqa: E731
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                _, connection = await self.loop.create_connection(
+                    factory, self.address.host, self.address.port, ssl=self._tls
+                )
+        except TimeoutError:
+            raise ConnectFailed(f"no connection within {self.connect_timeout:g} s") from None
+        except OSError as error:
+            raise ConnectFailed(error.strerror or str(error)) from None
+        self._all.add(connection)
+        if self._sweeper is None:
+            self._sweeper = self.loop.call_later(SWEEP, self._sweep)
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """After an exchange: kept for the next one if it can be, else closed, whatever state it is in."""
+        connection.leave()
+        if connection.reusable and not (self.reuse and connection.used >= self.reuse):
+            connection.expires = self.loop.time() + self.idle_time
+            self.idle.append(connection)
+        else:
+            connection.abort()
+
+    def lost(self, connection: Connection) -> None:
+        """It is closed."""
+        self._all.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def close(self) -> None:
+        """Closes all that is idle. Exchanges go on to their end."""
+        for connection in self.idle:
+            connection.abort()
+        self.idle.clear()
+        self.idle_time = 0.0
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in [connection for connection in self.idle if connection.expires <= now]:
+            self.idle.remove(connection)
+            connection.abort()
+        for connection in [connection for connection in self._all if connection.deadline <= now]:
+            connection.fail("the engine is silent for too long", timed_out=True)
+        self._sweeper = self.loop.call_later(SWEEP, self._sweep) if self._all else None
