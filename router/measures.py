@@ -5,6 +5,7 @@ of the library that writes metrics down is loaded before somebody asks for them.
 """
 
 import asyncio
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -32,7 +33,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: str
     client: str = ""
     key: str = ""
-    method: str = "POST"
+    method: str
     path: str
     asked: str = ""
     model: str = ""
@@ -45,7 +46,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     response_bytes: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    queue_ms: float = 0.0
+    queue_ms: float
     first_ms: float | None = None
     total_ms: float
     own_ms: float
@@ -102,7 +103,8 @@ class Sums:
 class Ended(Protocol):
     """A request that has ended, and can still tell what was measured of it."""
 
-    def record(self) -> tuple[Record, Sums]: ...
+    def record(self, epoch: float) -> tuple[Record, Sums]:
+        """`epoch`: the seconds since 1970 at which `time.perf_counter` was 0."""
 
 
 class Measures:
@@ -143,8 +145,9 @@ class Measures:
         if not ended:
             return
         records = []
+        epoch = time.time() - time.perf_counter()
         for each in ended:
-            record, sums = each.record()
+            record, sums = each.record(epoch)
             sums.add(record)
             records.append(record)
         for listener in self._listeners:

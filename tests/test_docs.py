@@ -6,13 +6,17 @@ import re
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 import yaml
 
 from launchers import LAUNCHERS
 from router import errors
+from router.catalog import Catalog, Model
 from router.cli import COMMANDS
 from router.config import load
+from router.console.metrics import Metrics
+from router.measures import Measures, Record
 from router.proxy.paths import OPEN, PATHS
 
 ROOT = Path(__file__).parent.parent
@@ -32,8 +36,24 @@ def test_the_readme_has_each_path(path: str) -> None:
 
 def test_the_readme_names_no_path_that_is_not_served() -> None:
     table = README.partition("## What is served")[2].partition("\n\n##")[0]
-    own = {"/v1/models", "/v1/models/{id}", *OPEN}
+    own = {"/v1/models", "/v1/models/{id}", "/metrics", *OPEN}
     assert set(re.findall(r"`(/[\w/{}]+)`", table)) == {*PATHS, *own}
+
+
+def test_the_readme_names_the_metrics() -> None:
+    measures = Measures()
+    measures.of("m", "/v1/embeddings").duration.observe(1.0)
+    catalog = Catalog([Model("m", kind="chat", engine="e", limits=None)])  # type: ignore[arg-type]  # nobody waits
+    text, _ = Metrics(measures, catalog, list)._render(list(measures.sums.items()), [], "")
+    names = set(re.findall(r"^# TYPE (router_\w+)", text.decode(), re.MULTILINE))
+    assert names == set(re.findall(r"`(router_\w+)`", README))
+
+
+def test_the_readme_shows_a_line_of_the_requests_log() -> None:
+    line = README.partition("```json\n")[2].partition("```")[0].replace("\n", "")
+    assert msgspec.json.decode(line, type=Record, strict=True).model == "qwen3-8b"
+    shown = set(msgspec.json.decode(line)) | {"stream", "retries", "error"}
+    assert shown == {field.name for field in msgspec.structs.fields(Record)}
 
 
 def codes() -> set[str]:

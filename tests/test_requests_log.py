@@ -16,8 +16,19 @@ pytestmark = pytest.mark.anyio
 
 def record(number: int) -> Record:
     return Record(
-        time=datetime.now(UTC), id=str(number), path="/v1/chat/completions", status=200, total_ms=1.5, own_ms=0.1
+        time=datetime.now(UTC),
+        id=str(number),
+        method="POST",
+        path="/v1/chat/completions",
+        status=200,
+        queue_ms=0.0,
+        total_ms=1.5,
+        own_ms=0.1,
     )
+
+
+def listed(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
 
 
 def ids(*files: Path) -> list[int]:
@@ -42,7 +53,7 @@ async def test_it_is_rotated_by_size(tmp_path: Path, keep: int) -> None:
         log.add([record(number)])
         await log.close()
     files = [file, *(tmp_path / f"requests.log.{number}" for number in range(1, keep + 1))]
-    assert sorted(tmp_path.iterdir()) == files
+    assert listed(tmp_path) == files
     kept = ids(*reversed(files))
     assert kept == list(range(100 - len(kept), 100))
     assert all(each.stat().st_size <= 5_000 for each in files)

@@ -135,10 +135,12 @@ class ClientProtocol(asyncio.Protocol):
         self._forget_unread()
         if self._turn is not None and self._turn.work is not None:
             self._turn.work.resume()
+        elif self._queue and not self._advancing:
+            self._advance()
 
     def data_received(self, data: bytes) -> None:
         again = self._again
-        at_start = self._turn is None and self._reading is None and not self._in_head
+        at_start = self._turn is None and self._reading is None and not self._in_head and self._unread is None
         if again is not None and at_start and (start := again.body_at(data)):
             turn = Turn(self, self.transport, self._peer, again.found)
             turn.body = data[start:]
@@ -208,7 +210,7 @@ class ClientProtocol(asyncio.Protocol):
             keep_alive=version == "1.1" and parser.should_keep_alive(),
         )  # fmt: skip
         turn = self._reading = Turn(self, self.transport, self._peer, head)
-        if self._turn is None and not self._queue:
+        if self._turn is None and not self._queue and self._unread is None:
             self._take_up(turn)
             return
         self._queue.append(turn)
@@ -254,8 +256,10 @@ class ClientProtocol(asyncio.Protocol):
             return
         if turn.complete:
             turn.work.begin()
-        elif turn.head.expect:
+            return
+        if turn.head.expect:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._expect_more()
 
     def turn_over(self) -> None:
         turn, self._turn = self._turn, None
@@ -271,9 +275,9 @@ class ClientProtocol(asyncio.Protocol):
             self._advance()
 
     def _advance(self) -> None:
-        """A loop, as each may end at once, and many may have come in one piece."""
+        """A loop, as each may end at once, and many may have come in one piece; not while an answer lies unread."""
         self._advancing = True
-        while self._queue and self._turn is None:
+        while self._queue and self._turn is None and self._unread is None:
             self._take_up(self._queue.popleft())
         self._advancing = False
         if len(self._queue) <= MAX_QUEUED:
@@ -305,7 +309,7 @@ class ClientProtocol(asyncio.Protocol):
     def _refuse(self, error: RouterError) -> None:
         """The last answer on this connection; none where it would break into another one."""
         turn = self._turn
-        if turn is not None and (turn.started or self._queue):
+        if self._queue or (turn is not None and turn.started):
             self.transport.abort()
             return
         turn = turn or Turn(self, self.transport, self._peer, Head())
@@ -321,9 +325,10 @@ class ClientProtocol(asyncio.Protocol):
         if method == b"CONNECT":
             self._refuse(InvalidRequest("the router does not take CONNECT", code="invalid_http"))
             return b""
+        version = self._parser.get_http_version().encode()
         self._parser = httptools.HttpRequestParser(self)
         lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade"]
-        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._url, b"".join(lines), rest)
+        return b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self._url, version, b"".join(lines), rest)
 
     def _pause_reading(self) -> None:
         if not self._reading_paused:

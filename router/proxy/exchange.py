@@ -16,7 +16,8 @@ from router.errors import NotSupported, RouterError, UpstreamError, UpstreamTime
 from router.measures import Histogram, Measures, Record, Sums
 from router.proxy.paths import Path
 from router.proxy.pool import Pool
-from router.proxy.relay import Relay, relay_for, shape_of
+from router.proxy.relay import Relay, relay_for, shape_of, usage_part
+from router.proxy.rename import rename_early, rename_whole
 from router.proxy.request import Request, read_request
 from router.proxy.turn import Turn
 from router.proxy.upstream import ConnectFailed, Connection, Died
@@ -40,8 +41,8 @@ class Exchange:
 
     __slots__ = (
         "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh", "_gap", "_id",
-        "_last", "_measures", "_model", "_named", "_opened", "_own", "_path", "_queued", "_relay", "_request",
-        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn", "holder",
+        "_last", "_measures", "_model", "_named", "_own", "_path", "_queued", "_relay", "_request",
+        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn", "_usage", "holder",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, path: Path, id: str, catalog: Catalog, measures: Measures) -> None:  # noqa: A002
@@ -59,10 +60,10 @@ class Exchange:
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._status = CLIENT_GONE
-        self._opened = time.time()
         self._began = self._since = _clock()
         self._first = self._last = self._own = self._queued = self._ended = 0.0
         self._error = self.holder = ""
+        self._usage = b""
 
     # What the client's connection calls
 
@@ -107,6 +108,8 @@ class Exchange:
     def arrived(self, data: bytes, *, done: bool) -> None:
         since = self._since = _clock()
         try:
+            if done and self._relay is None and self._pass_whole(data, since):
+                return
             relay = self._relay or self._choose_relay()
             if data:
                 if not self._first:
@@ -222,6 +225,26 @@ class Exchange:
 
     # The answer
 
+    def _pass_whole(self, data: bytes, now: float) -> bool:
+        """An answer of known length that came in one piece, as short ones do, needs no relay. False: it is another."""
+        connection, target, name = self._connection, self._target, self._request.model
+        assert connection is not None  # noqa: S101 - it is the one that calls
+        assert target is not None  # noqa: S101
+        head = connection.head
+        shape = shape_of(head)
+        if shape.streams or connection.length is None:
+            return False
+        if data:
+            self._first = now
+            self._usage = usage_part(data)
+            if shape.is_json and name != target.served:
+                data = rename_early(data, name) or rename_whole(data, name)
+        self._status = head.status
+        self._let_go()
+        self._turn.answer(head.status, shape.lines, data)
+        self._record("")
+        return True
+
     def _choose_relay(self) -> Relay:
         connection, target, name = self._connection, self._target, self._request.model
         assert connection is not None  # noqa: S101 - it is the one that calls
@@ -273,17 +296,19 @@ class Exchange:
 
     def _record(self, error: str) -> None:
         self._error = error
+        if self._relay is not None:
+            self._usage = self._relay.usage
         self._ended = _clock()
         self._own += self._ended - self._since
         self._turn.body = b""
         self._request = None  # type: ignore[assignment]  # it has the body too, and `record` may have to wait
         self._measures.add(self)
 
-    def record(self) -> tuple[Record, Sums]:
+    def record(self, epoch: float) -> tuple[Record, Sums]:
         turn, relay = self._turn, self._relay
-        prompt, completion = tokens(relay.usage) if relay is not None and relay.usage else (None, None)
+        prompt, completion = tokens(self._usage) if self._usage else (None, None)
         record = Record(
-            time=datetime.fromtimestamp(self._opened, UTC),
+            time=datetime.fromtimestamp(self._began + epoch, UTC),
             id=self._id,
             client=turn.peer,
             key=self.holder,

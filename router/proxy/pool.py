@@ -58,7 +58,11 @@ class Pool:
     def remember(self, data: bytes, head: Head) -> None:
         """An answer that came in one piece."""
         self.misses += 1
-        if head.length is not None and head.keep and (self.misses < MISSES or self.misses % 64 == 0):
+        if self.misses >= MISSES and self.misses % 64:
+            return
+        # Not one without a body, nor one behind an early hint, whose head is another.
+        plain = head.status not in (204, 304) and data[9:12] == b"%d" % head.status
+        if plain and head.length is not None and head.keep:
             again = Again.of(data, head)
             if again is not None and again.body_at(data):
                 self.again = again

@@ -72,7 +72,7 @@ class Plain:
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
         if data and (ended or not self.usage):
-            self.usage = _usage_part(data)
+            self.usage = usage_part(data)
         return data
 
     def length(self, length: int | None) -> int | None:
@@ -120,7 +120,7 @@ class Renamed:
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
         if data and (ended or not self.usage):
-            self.usage = _usage_part(data)
+            self.usage = usage_part(data)
         if self._passing:
             return data
         if not self._held and data and (renamed := rename_early(data, self._name)) is not None:
@@ -149,7 +149,7 @@ USAGE_REACH = 2048
 """Bytes at an answer's ends in which its `usage` stands; the middle of a large one is not searched."""
 
 
-def _usage_part(data: bytes) -> bytes:
+def usage_part(data: bytes) -> bytes:
     if data.rfind(b'"usage"', -USAGE_REACH) >= 0:
         return data[-USAGE_REACH:]
     return data[:USAGE_REACH] if data.find(b'"usage"', 0, USAGE_REACH) >= 0 else b""

@@ -1,6 +1,8 @@
 """One request on a client's connection, and the answer to it, in bytes."""
 
 import asyncio
+import socket
+import struct
 from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -56,7 +58,7 @@ class Head:
     ) -> None:
         self.method, self.url, self.path, self.query, self.version = method, url, path, query, version
         self.headers, self.fields, self.keep_alive = headers, fields or {}, keep_alive
-        self.expect = self.fields.get(b"expect", b"").lower() == b"100-continue"
+        self.expect = version == "1.1" and self.fields.get(b"expect", b"").lower() == b"100-continue"
         self.admitted: object = None
         self.holder = ""
         self.lines = b""
@@ -67,8 +69,8 @@ class Turn:
     `write`, `finish`; its head goes out together with what is written first."""
 
     __slots__ = (
-        "_chunked", "_client", "_head", "_transport", "body", "complete", "done", "head", "keep_alive", "parts", "peer",
-        "sent", "size", "started", "work",
+        "_chunked", "_client", "_endless", "_head", "_transport", "body", "complete", "done", "head", "keep_alive",
+        "parts", "peer", "sent", "size", "started", "work",
     )  # fmt: skip
 
     def __init__(self, client: Client, transport: asyncio.Transport, peer: str, head: Head) -> None:
@@ -78,7 +80,7 @@ class Turn:
         self.size = self.sent = 0
         """Bytes of the request's body, and of the answer's, so far."""
         self.body = self._head = b""
-        self.complete = self.started = self.done = self._chunked = False
+        self.complete = self.started = self.done = self._chunked = self._endless = False
         self.work: Work | None = None
 
     def start(self, status: int, fields: bytes, length: int | None) -> None:
@@ -93,11 +95,23 @@ class Turn:
             self._chunked = True
             framing = b"transfer-encoding: chunked\r\n"
         else:
+            self._endless = True
             self.keep_alive = False
             framing = b""
         if not self.keep_alive:
             framing += b"connection: close\r\n"
         self._head = b"%b%b%b\r\n" % (STATUS_LINE[status], fields, framing)
+
+    def answer(self, status: int, fields: bytes, body: bytes) -> None:
+        """The whole of it, in one piece."""
+        if status in (204, 304) or not self.keep_alive:
+            self.start(status, fields, None if status in (204, 304) else len(body))
+            self.finish(body)
+            return
+        self.started = True
+        self.sent = len(body)
+        self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], fields, len(body), body))
+        self.over()
 
     def write(self, data: bytes) -> None:
         """`data` may be empty, to send the head alone."""
@@ -127,9 +141,13 @@ class Turn:
         self.finish(b"" if self.head.method == "HEAD" else body)
 
     def tear(self) -> None:
-        """What was begun has no end: the connection's tells the client."""
+        """What was begun has no end: the connection's tells the client; its reset, where the end is the answer's."""
         self.keep_alive = False
         self.write(b"")
+        if self._endless:
+            end = self._transport.get_extra_info("socket")
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
         self.over()
 
     def over(self) -> None:
