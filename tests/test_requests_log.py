@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from anyio.lowlevel import checkpoint
 
 from router.console.requests_log import MOST, RequestsLog
 from router.measures import Record
@@ -70,10 +71,36 @@ async def test_a_file_that_cannot_be_written_is_told_once_and_costs_no_memory(
         await log.close()
         log.add([record(0)])
         await log.close()
-        assert [message for message in caplog.messages if "cannot be logged" in message] == caplog.messages
-        assert len(caplog.messages) == 1
+        late, failing = caplog.messages
+        assert "some are left out" in late
+        assert "cannot be logged" in failing
         file.parent.mkdir()
         log.add([record(1)])
         await log.close()
     assert ids(file) == [1]
-    assert "requests are logged again" in caplog.messages[1]
+    assert caplog.messages[2] == "requests are logged again"
+    assert caplog.messages[3] == f"{MOST + 11} requests were not logged"
+
+
+async def test_what_a_client_wrote_stays_in_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "requests.log"
+    log = RequestsLog(file, max_size=1 << 20, keep=3)
+    wild = 'a\n{"id":"evil"}\r\n\u2028\x00\x1b[31m"\\ü'
+    log.add([record(1), msgspec.structs.replace(record(2), id=wild, asked=wild), record(3)])
+    await log.close()
+    lines = file.read_bytes().split(b"\n")
+    assert [msgspec.json.decode(line)["id"] for line in lines[:-1]] == ["1", wild, "3"]
+    assert lines[-1] == b""
+    assert b"\x1b" not in file.read_bytes()
+    assert b"\x00" not in file.read_bytes()
+
+
+async def test_many_at_once_are_written_in_order_while_more_come(tmp_path: Path) -> None:
+    file = tmp_path / "requests.log"
+    log = RequestsLog(file, max_size=1 << 20, keep=3)
+    for start in range(0, 5_000, 250):
+        log.add([record(number) for number in range(start, start + 250)])
+        await checkpoint()
+    await log.close()
+    await log.close()
+    assert ids(file) == list(range(5_000))

@@ -31,7 +31,10 @@ class RequestsLog:
     def add(self, records: list[Record]) -> None:
         room = max(0, MOST - len(self._records))
         self._records += records[:room]
-        self._dropped += len(records[room:])
+        if records[room:]:
+            if not self._dropped:
+                log.warning("requests come faster than they can be logged to %s; some are left out", self._file)
+            self._dropped += len(records[room:])
         self._write_on()
 
     async def close(self) -> None:
@@ -68,7 +71,9 @@ class RequestsLog:
         if error is not None and not self._failing:
             log.warning("requests cannot be logged to %s: %s", self._file, error)
         elif error is None and self._failing:
-            log.warning("requests are logged again; %d were not", self._dropped)
-            self._dropped = 0
+            log.warning("requests are logged again")
         self._failing = error is not None
+        if error is None and self._dropped and not self._records:
+            log.warning("%d requests were not logged", self._dropped)
+            self._dropped = 0
         self._write_on()

@@ -256,10 +256,8 @@ class ClientProtocol(asyncio.Protocol):
             return
         if turn.complete:
             turn.work.begin()
-            return
-        if turn.head.expect:
+        elif turn.head.expect:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._expect_more()
 
     def turn_over(self) -> None:
         turn, self._turn = self._turn, None
@@ -280,6 +278,8 @@ class ClientProtocol(asyncio.Protocol):
         while self._queue and self._turn is None and self._unread is None:
             self._take_up(self._queue.popleft())
         self._advancing = False
+        if self._reading is not None:
+            self._expect_more()
         if len(self._queue) <= MAX_QUEUED:
             self._resume_reading()
 

@@ -29,7 +29,7 @@ class Events:
         if not self._held and data.endswith(b"\n\n"):  # as it nearly always is
             self.torn = False
             prefix = self._prefix
-            if prefix and data.startswith(prefix) and data.find(b"\n\n", len(prefix)) == len(data) - 2:
+            if prefix and data.startswith(prefix) and data.find(b'"model"', len(prefix)) < 0:
                 return self._renamed_prefix + data[len(prefix) :]
             self.named = self.named or data.startswith(b"event:")
             return data if self._name is None else self._renamed(data)
@@ -55,9 +55,10 @@ class Events:
         return b"\n\n".join([self._renamed_event(event, self._name) for event in events.split(b"\n\n")])
 
     def _renamed_event(self, event: bytes, name: str) -> bytes:
-        """The events of a stream mostly begin alike, up to and with `model`, so what was found once holds again."""
+        """The events of a stream mostly begin alike, up to and with `model`, so what was found once holds again, unless
+        there is more of it."""
         prefix = self._prefix
-        if prefix and event.startswith(prefix):
+        if prefix and event.startswith(prefix) and event.find(b'"model"', len(prefix)) < 0:
             return self._renamed_prefix + event[len(prefix) :]
         if event.startswith(b"data:") and event.find(b"\n") in (-1, len(event) - 2):  # one line
             spans = list(find_model(event[5:], PARENTS))

@@ -84,7 +84,8 @@ class Exchange:
             self._fail(error)
         except Exception:
             self._mistake()
-        self._own += _clock() - since
+        if not self._ended:
+            self._own += _clock() - since
 
     def pause(self) -> None:
         if self._connection is not None:
@@ -130,7 +131,8 @@ class Exchange:
                     turn.write(passed)
         except Exception:
             self._mistake()
-        self._own += _clock() - since
+        if not self._ended:
+            self._own += _clock() - since
 
     def broke(self, death: Died) -> None:
         """A kept connection that dies in silence was closed by the engine for its age: then, and only then, the same
@@ -159,8 +161,7 @@ class Exchange:
             target = await self._model.claim(self._failed)
         finally:
             self._queued += _clock() - since
-        self._task = None
-        self._since = _clock()
+        self._woken()
         self._ask(target)
 
     def _ask(self, target: Target) -> None:
@@ -182,8 +183,7 @@ class Exchange:
 
     async def _open(self, target: Target) -> None:
         connection = await target.pool.open()  # type: ignore[union-attr]  # `_ask` has set it
-        self._task = None
-        self._since = _clock()
+        self._woken()
         self._send(connection, target)
 
     def _send(self, connection: Connection, target: Target) -> None:
@@ -214,14 +214,19 @@ class Exchange:
         try:
             await work()
         except ConnectFailed as error:
-            self._task = None
+            self._woken()
             self._give_way(error)
         except RouterError as error:
-            self._task = None
+            self._woken()
             self._fail(error)
         except Exception:
-            self._task = None
+            self._woken()
             self._mistake()
+
+    def _woken(self) -> None:
+        """From a wait, which was no work of the router's own."""
+        self._task = None
+        self._since = _clock()
 
     # The answer
 

@@ -135,7 +135,8 @@ class Turn:
 
     def refuse(self, error: RouterError) -> None:
         """The error is the whole answer."""
-        self.keep_alive = self.keep_alive and not error.closes
+        untold = self.head.expect and not self.complete  # whether its body comes is anybody's guess
+        self.keep_alive = self.keep_alive and not error.closes and not untold
         body = error.envelope()
         self.start(error.status, lines(error.headers()), len(body))
         self.finish(b"" if self.head.method == "HEAD" else body)

@@ -18,9 +18,9 @@ from router.console.metrics import Metrics
 from router.console.public import Public
 from router.measures import Measures, Record
 from router.proxy.keys import Keys
+from router.proxy.pool import Pool
 from router.proxy.proxy import Proxy
 from router.proxy.server import Server
-from router.proxy.pool import Pool
 
 DEADLINE = 10.0
 T = TypeVar("T")

@@ -195,6 +195,24 @@ async def test_an_answer_before_the_request_was_read_is_passed_on_and_the_connec
     done.set()
 
 
+async def test_an_engine_that_does_not_read_its_request_is_given_up(lab: Lab) -> None:
+    lab.limits.max_body, lab.limits.response_timeout = 64 << 20, 0.1
+    end = asyncio.Event()
+
+    async def script(_wire: Wire) -> None:
+        await end.wait()
+
+    engine = await lab.engine(script)
+    wire = await lab.client()
+    await wire.send(post(b'{"model":"m","x":"' + b"y" * (16 << 20) + b'"}'))
+    reply = await wire.response()
+    assert (reply.status, reply.code) == (504, "engine_timeout")
+    assert len(engine.wires) == 1
+    end.set()
+    await wire.send(post(BODY))
+    assert (await wire.response()).status == 502
+
+
 async def test_a_thousand_requests_over_connections_that_close_after_each_hundred(lab: Lab) -> None:
     lab.limits.queue_size = 1000
 
