@@ -46,6 +46,23 @@ _PLAIN_START = re.compile(
     rb"\s*+\{(?:" + _MEMBER + rb')*+\s*+"model"\s*+:\s*+(' + _STRING + rb")",
     re.DOTALL,
 )
+# The usual end, from `model` on: behind it members without lists only, and then the document is over, so likewise.
+_SCALAR = rb'(?:"[^"\\]*+"|[-+.\w]++)'
+_KEY_OF = rb'\s*+"[^"\\]*+"\s*+:\s*+'
+_FLAT = rb"\{(?:" + _KEY_OF + _SCALAR + rb"\s*+,?+)*+\s*+\}"
+_NESTED = rb"\{(?:" + _KEY_OF + rb"(?:" + _SCALAR + rb"|" + _FLAT + rb")\s*+,?+)*+\s*+\}"
+_PLAIN_END = re.compile(
+    rb'"model"\s*+:\s*+('
+    + _STRING
+    + rb")(?:\s*+,"
+    + _KEY_OF
+    + rb"(?:"
+    + _SCALAR
+    + rb"|"
+    + _NESTED
+    + rb"))*+\s*+\}\s*+\Z",
+    re.DOTALL,
+)
 _UTF8_PIECE = 1 << 20
 
 
@@ -91,11 +108,10 @@ def place_model(body: bytes) -> Span:
     twice: two readers could take two different ones for the real one."""
     # One literal key and no escape that could spell another one: it must be the one that was decoded, at the top.
     # (\\u0064, \\u0065, \\u006c, \\u006d and \\u006f are the letters of "model".)
-    first = body.find(b'"model"')
-    if 0 <= first == body.rfind(b'"model"') and not (
-        b"\\" in body and b"\\u006" in body
-    ):  # in the order of their costs
-        value = _VALUE.match(body, first + 7)
+    # `rfind` takes half of what `find` and `in` do.
+    key = body.rfind(b'"model"')
+    if key >= 0 > body.rfind(b'"model"', 0, key) and (b"\\" not in body or body.rfind(b"\\u006") < 0):
+        value = _VALUE.match(body, key + 7)
     else:
         value = _VALUE.match(body, _only_key(body)[1])
     if value is None:
@@ -138,6 +154,12 @@ def find_early(start: bytes, at: int = 0) -> Span | None:
     """Where the value of `model` stands in the beginning of a document, `at` which it begins; None: not among its first
     members, or not there yet. An eighth of what `find_model` takes."""
     match = _PLAIN_START.match(start, at)
+    return None if match is None else match.span(1)
+
+
+def find_late(end: bytes) -> Span | None:
+    """Where the value of `model` stands in the last part of a document; None: not among its last members."""
+    match = _PLAIN_END.match(end, max(0, end.rfind(b'"model"')))
     return None if match is None else match.span(1)
 
 

@@ -17,7 +17,7 @@ from router.measures import Histogram, Measures, Record, Sums
 from router.proxy.paths import Path
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay, relay_for, shape_of, usage_part
-from router.proxy.rename import rename_early, rename_whole
+from router.proxy.rename import rename_early, rename_late, rename_whole
 from router.proxy.request import Request, read_request
 from router.proxy.turn import Turn
 from router.proxy.upstream import ConnectFailed, Connection, Died
@@ -125,9 +125,12 @@ class Exchange:
                     self._start(relay)
                 if done:
                     self._let_go()
-                    turn.finish(passed)
+                    if isinstance(passed, list):
+                        turn.finish_with(passed)
+                    else:
+                        turn.finish(passed)
                     self._record("")
-                else:
+                elif not isinstance(passed, list):
                     turn.write(passed)
         except Exception:
             self._mistake()
@@ -243,7 +246,7 @@ class Exchange:
             self._first = now
             self._usage = usage_part(data)
             if shape.is_json and name != target.served:
-                data = rename_early(data, name) or rename_whole(data, name)
+                data = rename_early(data, name) or rename_late(data, name) or rename_whole(data, name)
         self._status = head.status
         self._let_go()
         self._turn.answer(head.status, shape.lines, data)

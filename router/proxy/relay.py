@@ -5,7 +5,7 @@ from typing import Protocol
 from router.errors import RouterError
 from router.proxy.events import Events
 from router.proxy.headers import for_client, lines
-from router.proxy.rename import rename_early, rename_whole
+from router.proxy.rename import rename_early, rename_late, rename_whole
 from router.proxy.upstream import Head
 
 MAX_HELD = 64 << 20
@@ -19,8 +19,8 @@ class Relay(Protocol):
     usage: bytes
     """The piece that tells the tokens, b"" if none has."""
 
-    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
-        """What goes to the client; None: nothing yet, not even the head."""
+    def feed(self, data: bytes, *, ended: bool) -> bytes | list[bytes] | None:
+        """What goes to the client, at the end maybe in pieces; None: nothing yet, not even the head."""
 
     def length(self, length: int | None) -> int | None:
         """The body's, where the engine's is `length`; once `feed` has given something."""
@@ -118,24 +118,37 @@ class Renamed:
         self._passing = False
         self.usage = b""
 
-    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+    def feed(self, data: bytes, *, ended: bool) -> bytes | list[bytes] | None:
         if data and (ended or not self.usage):
             self.usage = usage_part(data)
         if self._passing:
             return data
         if not self._held and data and (renamed := rename_early(data, self._name)) is not None:
-            return self._pass(data, renamed)
+            return self._pass_on(renamed, len(data))
         self._held.append(data)
         self._size += len(data)
         if not ended and self._size < MAX_HELD:
             return None
+        if ended and (pieces := self._rename_end()) is not None:
+            self._pass_on(b"", self._size - sum(map(len, pieces)))
+            return pieces
         whole = b"".join(self._held)
-        return self._pass(whole, rename_whole(whole, self._name) if ended else whole)
+        return self._pass_on(rename_whole(whole, self._name) if ended else whole, self._size)
 
-    def _pass(self, data: bytes, renamed: bytes) -> bytes:
+    def _rename_end(self) -> list[bytes] | None:
+        """The whole, where `model` stands at its end, as in OpenAI's embeddings: a document of megabytes is neither read
+        nor copied for it."""
+        held = self._held
+        while len(held) > 1 and len(held[-1]) < END:
+            last = held.pop()
+            held[-1] += last
+        end = rename_late(held[-1], self._name)
+        return None if end is None else [*held[:-1], end]
+
+    def _pass_on(self, renamed: bytes, size: int) -> bytes:
         self._held.clear()
         self._passing = True
-        self._grown = len(renamed) - len(data)
+        self._grown = len(renamed) - size
         return renamed
 
     def length(self, length: int | None) -> int | None:
@@ -145,6 +158,8 @@ class Renamed:
         return None
 
 
+END = 4096
+"""Bytes at an answer's end in which its `model` may stand behind everything else."""
 USAGE_REACH = 2048
 """Bytes at an answer's ends in which its `usage` stands; the middle of a large one is not searched."""
 

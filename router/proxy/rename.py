@@ -3,7 +3,7 @@
 import msgspec
 
 from router.errors import InvalidRequest
-from router.proxy.body import find_early, find_model, has_model, place_model
+from router.proxy.body import find_early, find_late, find_model, has_model, place_model
 
 PARENTS = (b"message", b"response")
 """Where Anthropic's and OpenAI's events keep a `model` that is not at the top."""
@@ -20,6 +20,12 @@ def rename_early(start: bytes, name: str) -> bytes | None:
     """The beginning of a JSON document with `name` as its `model`; None if that has not come yet."""
     span = find_early(start) or (next(find_model(start), None) if b'"model"' in start else None)
     return None if span is None else b"%b%b%b" % (start[: span[0]], quoted(name), start[span[1] :])
+
+
+def rename_late(end: bytes, name: str) -> bytes | None:
+    """The last part of a whole JSON document with `name` as its `model`; None if it is not among its last members."""
+    span = find_late(end)
+    return None if span is None else b"%b%b%b" % (end[: span[0]], quoted(name), end[span[1] :])
 
 
 def rename_whole(document: bytes, name: str) -> bytes:

@@ -3,12 +3,16 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from router.errors import RouterError
 from router.proxy.headers import Fields, Headers, lines
+
+LARGE = 65536
+"""Bytes that are not copied to go out in one piece with the head."""
 
 
 class Work(Protocol):
@@ -119,19 +123,31 @@ class Turn:
             self.sent += len(data)
             if self._chunked:
                 data = b"%x\r\n%b\r\n" % (len(data), data)
-        if self._head:
-            data = self._head + data
-            self._head = b""
-        if data:
-            self._transport.write(data)
+        self._send(data)
+
+    def finish_with(self, pieces: Sequence[bytes]) -> None:
+        """With the last of the body in pieces, which are not copied."""
+        length = sum(map(len, pieces))
+        self.sent += length
+        frame, end = (b"%x\r\n" % length, b"\r\n0\r\n\r\n") if self._chunked else (b"", b"")
+        self._transport.writelines([piece for piece in (self._head + frame, *pieces, end) if piece])
+        self.over()
 
     def finish(self, data: bytes) -> None:
         """With the last of the body."""
         self.sent += len(data)
         if self._chunked:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
-        self._transport.write(self._head + data)
+        self._send(data)
         self.over()
+
+    def _send(self, data: bytes) -> None:
+        """With the head, if that is still here."""
+        head, self._head = self._head, b""
+        if head and len(data) > LARGE:
+            self._transport.writelines((head, data))  # spares a copy
+        elif head or data:
+            self._transport.write(head + data)
 
     def refuse(self, error: RouterError) -> None:
         """The error is the whole answer."""
