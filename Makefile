@@ -9,7 +9,7 @@ DEMO := .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(BIN)/router install --dir $(ENGINES)
 
-.PHONY: help venv demo up engines test lint fmt clean distclean
+.PHONY: help venv demo up engines test lint fmt bench bench-soak clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,8 +17,10 @@ help:
 	@echo "make test       install the engines of the tests, check the code and run every test"
 	@echo "make lint       check the code only"
 	@echo "make fmt        format the code"
+	@echo "make bench      what the router costs, beside others: bench/RESULTS.md (ARGS=--quick for the short form)"
+	@echo "make bench-soak whether its memory grows at half load, for 10 minutes (SECONDS=60 for one)"
 	@echo "make venv       only make the environment, .venv (PYTHON=python3.12 to choose another Python)"
-	@echo "make clean      remove .venv, the demo models and caches (make distclean: the tests' engines too)"
+	@echo "make clean      remove .venv, the demo models and caches (make distclean: the tests' engines and the peers too)"
 
 # Each stamp is touched last, so that a step that was interrupted is done again.
 .venv/.made:
@@ -70,9 +72,20 @@ fmt: .venv/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.venv/.bench: .venv/.up
+	$(PIP) install --quiet --group bench
+	@touch $@
+
+# The peers are installed below .bench, each in an environment of its own; one that cannot be had is left out.
+bench: .venv/.bench $(DEMO)/.made
+	$(BIN)/python -m bench $(ARGS)
+
+bench-soak: .venv/.bench
+	$(BIN)/python -m bench soak --seconds $(or $(SECONDS),600)
+
 clean:
 	rm -rf .venv $(DEMO) .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -not -path './$(ENGINES)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(ENGINES)
+	rm -rf $(ENGINES) .bench

@@ -136,8 +136,8 @@ class Renamed:
         return self._pass_on(rename_whole(whole, self._name) if ended else whole, self._size)
 
     def _rename_end(self) -> list[bytes] | None:
-        """The whole, where `model` stands at its end, as in OpenAI's embeddings: a document of megabytes is neither read
-        nor copied for it."""
+        """The whole, where `model` stands at its end, as in OpenAI's embeddings: megabytes are neither read nor copied
+        for it."""
         held = self._held
         while len(held) > 1 and len(held[-1]) < END:
             last = held.pop()
