@@ -66,6 +66,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
+    def observe_all(self, seconds: list[float]) -> None:
+        """All of them at once, which costs less than each as it comes."""
+        bounds, counts = self.bounds, self.counts
+        for each in seconds:
+            counts[bisect_left(bounds, each)] += 1
+        self.sum += sum(seconds)
+
 
 DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 GAP = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)

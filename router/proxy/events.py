@@ -29,7 +29,7 @@ class Events:
         if not self._held and data.endswith(b"\n\n"):  # as it nearly always is
             self.torn = False
             prefix = self._prefix
-            if prefix and data.startswith(prefix) and data.find(b'"model"', len(prefix)) < 0:
+            if prefix and data.startswith(prefix) and data.rfind(b'"model"', len(prefix)) < 0:
                 return self._renamed_prefix + data[len(prefix) :]
             self.named = self.named or data.startswith(b"event:")
             return data if self._name is None else self._renamed(data)

@@ -13,7 +13,7 @@ from typing import Any
 
 from router.catalog import Catalog, Model, Target
 from router.errors import NotSupported, RouterError, UpstreamError, UpstreamTimeout
-from router.measures import Histogram, Measures, Record, Sums
+from router.measures import Measures, Record, Sums
 from router.proxy.paths import Path
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay, relay_for, shape_of, usage_part
@@ -29,6 +29,9 @@ CLIENT_GONE = 499
 MAX_NAME = 200
 """Characters of a model's name that are recorded, whatever a client sends."""
 
+GAPS = 64
+"""Times between pieces of a stream that are counted at once."""
+
 _clock = time.perf_counter
 log = logging.getLogger("router.proxy")
 
@@ -40,8 +43,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh", "_gap", "_id",
-        "_last", "_measures", "_model", "_named", "_own", "_path", "_queued", "_relay", "_request",
+        "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh", "_gaps",
+        "_id", "_last", "_measures", "_model", "_named", "_own", "_path", "_queued", "_relay", "_request",
         "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn", "_usage", "holder",
     )  # fmt: skip
 
@@ -50,7 +53,7 @@ class Exchange:
         self._request: Request  # both from `begin` on
         self._model: Model
         self._asked = self._named = ""
-        self._gap: Histogram
+        self._gaps: list[float] = []
         self._sums: Sums | None = None
         self._target: Target | None = None
         self._served_by = ""
@@ -76,8 +79,7 @@ class Exchange:
             self._asked = request.model[:MAX_NAME]
             model = self._model = self._catalog.resolve(request.model)
             self._named = model.name
-            sums = self._sums = self._measures.of(model.name, self._path.public)
-            self._gap = sums.gap
+            self._sums = self._measures.of(model.name, self._path.public)
             _check_served(model, self._path)
             self._claim()
         except RouterError as error:
@@ -116,7 +118,9 @@ class Exchange:
                 if not self._first:
                     self._first = since
                 elif relay.streams:
-                    self._gap.observe(since - self._last)
+                    self._gaps.append(since - self._last)
+                    if len(self._gaps) >= GAPS:
+                        self._count_gaps()
                 self._last = since
             passed = relay.feed(data, ended=done)
             if passed is not None:
@@ -125,13 +129,10 @@ class Exchange:
                     self._start(relay)
                 if done:
                     self._let_go()
-                    if isinstance(passed, list):
-                        turn.finish_with(passed)
-                    else:
-                        turn.finish(passed)
+                    turn.finish(passed)
                     self._record("")
-                elif not isinstance(passed, list):
-                    turn.write(passed)
+                else:
+                    turn.write(passed)  # type: ignore[arg-type]  # in pieces only at the end
         except Exception:
             self._mistake()
         if not self._ended:
@@ -233,6 +234,11 @@ class Exchange:
 
     # The answer
 
+    def _count_gaps(self) -> None:
+        if self._gaps and self._sums is not None:
+            self._sums.gap.observe_all(self._gaps)
+            self._gaps.clear()
+
     def _pass_whole(self, data: bytes, now: float) -> bool:
         """An answer of known length that came in one piece, as short ones do, needs no relay. False: it is another."""
         connection, target, name = self._connection, self._target, self._request.model
@@ -304,6 +310,7 @@ class Exchange:
 
     def _record(self, error: str) -> None:
         self._error = error
+        self._count_gaps()
         if self._relay is not None:
             self._usage = self._relay.usage
         self._ended = _clock()

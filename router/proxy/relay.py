@@ -85,16 +85,17 @@ class Plain:
 class Stream:
     """Whole events, so that one that breaks off can still end with an event of its own."""
 
-    __slots__ = ("_events", "usage")
+    __slots__ = ("_events", "_pass_on", "usage")
     streams = True
 
     def __init__(self, name: str | None) -> None:
         self._events = Events(name)
+        self._pass_on = self._events.feed
         self.usage = b""
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
-        data = self._events.feed(data)
-        if b'"usage"' in data:
+        data = self._pass_on(data)
+        if data.rfind(b'"usage"') >= 0:
             self.usage = data
         return data + self._events.rest() if ended else data
 

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Sequence
 from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -120,25 +119,31 @@ class Turn:
     def write(self, data: bytes) -> None:
         """`data` may be empty, to send the head alone."""
         if data:
-            self.sent += len(data)
+            size = len(data)
+            self.sent += size
             if self._chunked:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._send(data)
+                data = b"%x\r\n%b\r\n" % (size, data)
+        if self._head:
+            self._send(data)
+        elif data:
+            self._transport.write(data)
 
-    def finish_with(self, pieces: Sequence[bytes]) -> None:
-        """With the last of the body in pieces, which are not copied."""
-        length = sum(map(len, pieces))
-        self.sent += length
-        frame, end = (b"%x\r\n" % length, b"\r\n0\r\n\r\n") if self._chunked else (b"", b"")
-        self._transport.writelines([piece for piece in (self._head + frame, *pieces, end) if piece])
-        self.over()
-
-    def finish(self, data: bytes) -> None:
-        """With the last of the body."""
+    def finish(self, data: bytes | list[bytes]) -> None:
+        """With the last of the body; its pieces, if it has some, are not copied."""
+        if isinstance(data, list):
+            self._finish_with(data)
+            return
         self.sent += len(data)
         if self._chunked:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         self._send(data)
+        self.over()
+
+    def _finish_with(self, pieces: list[bytes]) -> None:
+        length = sum(map(len, pieces))
+        self.sent += length
+        frame, end = (b"%x\r\n" % length, b"\r\n0\r\n\r\n") if self._chunked else (b"", b"")
+        self._transport.writelines([piece for piece in (self._head + frame, *pieces, end) if piece])
         self.over()
 
     def _send(self, data: bytes) -> None:

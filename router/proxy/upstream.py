@@ -171,11 +171,14 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a TCP connection's transport is a Transport
 
     def data_received(self, data: bytes) -> None:
-        if self._between and (chunk := _CHUNK.match(data)) and self._is_chunk(data, chunk):
-            if self._sink is not None:
-                self.deadline = self._loop.time() + self.pool.stall_timeout
-                self._sink.arrived(data[chunk.end() : -2], done=False)
-            return
+        if self._between and (chunk := _CHUNK.match(data)) is not None:
+            # One whole chunk, not the last, as pieces of a stream mostly are: it need not be parsed.
+            size, start = int(chunk[1], 16), chunk.end()
+            if size and len(data) == start + size + 2 and data.endswith(b"\r\n"):
+                if self._sink is not None:
+                    self.deadline = self._loop.time() + self.pool.stall_timeout
+                    self._sink.arrived(data[start:-2], done=False)
+                return
         if self.done:  # an answer nobody asked for
             self.abort()
             return
@@ -186,12 +189,6 @@ class Connection(asyncio.Protocol):
                 self._take_whole(again.found, data, start)
                 return
         self._read(data)
-
-    @staticmethod
-    def _is_chunk(data: bytes, chunk: "re.Match[bytes]") -> bool:
-        """Whether `data` is one whole chunk, not the last, as pieces of a stream mostly are: it need not be parsed."""
-        size = int(chunk[1], 16)
-        return size > 0 and len(data) == chunk.end() + size + 2 and data.endswith(b"\r\n")
 
     def _take_whole(self, head: Head, data: bytes, start: int) -> None:
         """An answer in one piece, whose head is known."""
