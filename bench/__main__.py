@@ -45,8 +45,11 @@ def main() -> None:
 @click.option("--scenarios", help=f"Only these (comma-separated): {', '.join(BY_NAME)}, {REAL}.")
 @click.option("--rounds", "number", type=int, help="How often all of it is done.  [default: 3; quick: 1]")
 @click.option("--quick", is_flag=True, help="One round of the most important scenarios.")
+@click.option("--update", is_flag=True, help="Leave the figures of all other scenarios as they are.")
 @click.pass_context
-def command(context: click.Context, peers: str | None, scenarios: str | None, number: int | None, quick: bool) -> None:
+def command(
+    context: click.Context, peers: str | None, scenarios: str | None, number: int | None, quick: bool, update: bool
+) -> None:
     """Measure the router beside others and write bench/RESULTS.md."""
     if context.invoked_subcommand:
         return
@@ -64,9 +67,23 @@ def command(context: click.Context, peers: str | None, scenarios: str | None, nu
     if REAL in names:
         _engines(load, results, [case for case in engines.CASES if case.quick or not quick], min(number, ENGINE_ROUNDS))
     conditions.minutes = (time.monotonic() - start) / 60
+    if update:
+        results = _merged(figures.load(), results, names)
     figures.save(results)
     report.write(results)
     click.echo(f"written: {report.FILE.relative_to(Path.cwd())}", err=True)
+
+
+def _merged(old: Results, new: Results, names: Sequence[str]) -> Results:
+    """The conditions stay those of the whole run, with a word on what was measured again."""
+    old.samples = [sample for sample in old.samples if sample.scenario not in names] + new.samples
+    if REAL in names:
+        old.engines, old.engine_date = new.engines, new.engine_date
+        old.engine_versions, old.engine_missing = new.engine_versions, new.engine_missing
+    if old.conditions and new.conditions:
+        old.conditions.command += f"; then `{new.conditions.command}` ({new.conditions.date})"
+        old.conditions.commands |= new.conditions.commands
+    return old
 
 
 @command.command()

@@ -35,7 +35,7 @@ class Case:
     quick: bool
 
 
-# The last is how most scripts ask, and the answer is short, so that it is what stands before the engine that is measured.
+# The last is how scripts ask, and their answers are short, so that what stands before the engine is what is measured.
 CASES = tuple(
     Case(
         f"{answer}, {'streamed' if stream else 'whole'}, {at_once} at once",

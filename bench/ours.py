@@ -42,14 +42,14 @@ def catalogue(size: int) -> Models:
     )
 
 
-def replicas(count: int) -> Models:
+def own_stubs(count: int) -> Models:
     """The router starts the stubs itself; they pin themselves to the other core."""
     stub = ["env", "GOMAXPROCS=1", str(load_program()), "stub", "-inputs", "1", "-listen", "127.0.0.1:${PORT}"]
     argv = "[" + ", ".join(f'"{word}"' for word in pinned(OTHER, stub)) + "]"
     return lambda _: REPLICAS.format(replicas=count, argv=argv)
 
 
-def router(name: str, models: Models, about: str = "", *, alone: bool = False) -> Peer:
+def router(name: str, models: Models, about: str = "", *, replicas: int = 0) -> Peer:
     def command(program: Path, folder: Path, port: int, engine: int) -> Command:
         file = folder / "router.yaml"
         file.write_text(HEAD.format(port=port, folder=folder) + models(engine))
@@ -64,7 +64,8 @@ def router(name: str, models: Models, about: str = "", *, alone: bool = False) -
         asks=("gpt-4o-mini", "ada"),
         expects=("qwen,gpt-4o-mini", "embed,ada"),
         key=KEY,
-        alone=alone,
+        alone=replicas > 0,  # the stubs are its children then
+        replicas=replicas,
     )
 
 
@@ -84,6 +85,6 @@ ROUTER = router(
 VARIANTS: dict[str, Callable[[], Peer]] = {
     "1 model": lambda: router("1 model", catalogue(1)),
     "1,000 models": lambda: router("1,000 models", catalogue(1000)),
-    "1 replica": lambda: router("1 replica", replicas(1), alone=True),
-    "64 replicas": lambda: router("64 replicas", replicas(64), alone=True),
+    "1 replica": lambda: router("1 replica", own_stubs(1), replicas=1),
+    "64 replicas": lambda: router("64 replicas", own_stubs(64), replicas=64),
 }

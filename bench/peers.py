@@ -27,7 +27,7 @@ class Peer:
     `command(program, folder, port, engine)`: how to start it, listening on `port` before the server at the port
     `engine`; its files go to `folder`. `asks` and `expects`: the model that clients name for chat and for embeddings,
     and the one that answers must name (several: any of them; none: any). `alone`: the process itself is measured,
-    without its children."""
+    without its children. `replicas`: how many of its own have to be ready."""
 
     name: str
     install: Callable[[], Path]
@@ -38,6 +38,7 @@ class Peer:
     expects: tuple[str, str] = (ENGINE_NAME, ENGINE_NAME)
     key: str = ""
     alone: bool = False
+    replicas: int = 0
 
 
 NGINX = """\

@@ -68,6 +68,11 @@ def _wait(peer: Peer, port: int, process: Process) -> None:
             what = " / ".join(last).replace(str(process.log.parent), "FOLDER")
             raise CannotStart(f"{'ended' if process.ended else 'no answer'}: {what}"[:500])
         time.sleep(0.1)
+    ready = b'state="ready"'  # the first replica has answered, the others may still be starting
+    while ask(port, "GET", "/metrics", key=peer.key)[1].count(ready) < peer.replicas:
+        if time.monotonic() > deadline:
+            raise CannotStart("not all of its replicas got ready")
+        time.sleep(0.1)
 
 
 def ask(port: int, method: str, path: str, body: object = None, key: str = "") -> tuple[int, bytes]:

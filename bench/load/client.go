@@ -16,8 +16,8 @@ type client struct {
 	address    string
 	expect     []string // one of these models every answer has to name; empty: any
 	stream     bool
-	fresh      bool     // a connection for each request
-	buffer     int // bytes to read at a time
+	fresh      bool // a connection for each request
+	buffer     int  // bytes to read at a time
 	conn       net.Conn
 	reader     *bufio.Reader
 	body       window

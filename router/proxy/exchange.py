@@ -145,10 +145,13 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.pool.give_back(connection)
-        if self._fresh or not death.silent or death.timed_out:
-            self._give_way(death)
-        else:
-            self._connect()
+        try:
+            if self._fresh or not death.silent or death.timed_out:
+                self._give_way(death)
+            else:
+                self._connect()
+        except Exception:
+            self._mistake()
 
     # The walk
 
@@ -316,6 +319,7 @@ class Exchange:
         self._ended = _clock()
         self._own += self._ended - self._since
         self._turn.body = b""
+        self._turn.parts.clear()
         self._request = None  # type: ignore[assignment]  # it has the body too, and `record` may have to wait
         self._measures.add(self)
 

@@ -92,7 +92,8 @@ class Pool:
             raise ConnectFailed(f"no connection within {self.connect_timeout:g} s") from None
         except OSError as error:
             raise ConnectFailed(error.strerror or str(error)) from None
-        self._all.add(connection)
+        if not connection.closed:
+            self._all.add(connection)
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(SWEEP, self._sweep)
         return connection
