@@ -121,9 +121,9 @@ class Router:
         self.public.should_exit = True
         await serving
         self.measures.flush()
-        await self.requests_log.close()
         self.fleet.stop()
         await supervising
+        await self.requests_log.close()
         control.should_exit = True
         await controlling
         log.info("stopped: no process of any engine is left")

@@ -11,7 +11,7 @@ import difflib
 import heapq
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Protocol
 
 from router.errors import ModelNotFound, Unavailable
@@ -102,7 +102,8 @@ class Target:
 
 
 class Balance:
-    """Ready targets by their requests in flight: the least busy one costs the same to find among one as among many.
+    """Ready targets by their requests in flight: the least busy one costs the same to find among one as among many,
+    unless it is to be avoided or at its limit.
 
     `_levels[n]` holds those with n in flight, the one that has been there longest first, so that the replicas of an
     idle model take turns. No level below `_floor` holds any.
@@ -138,7 +139,8 @@ class Balance:
         levels = self._levels
         while self._floor < len(levels) - 1 and not levels[self._floor]:
             self._floor += 1
-        for level in islice(levels, self._floor, None):
+        for number in range(self._floor, len(levels)):
+            level = levels[number]
             for target in level:
                 if target not in avoid and (target.limit is None or target.in_flight < target.limit):
                     del level[target]

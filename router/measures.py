@@ -24,9 +24,9 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `model` is the file's name for it ("" when the request named none), `asked` the client's where that is another one;
     `key` the holder's name; `status` what the client was sent, 499 when it left before it was sent any; `error` the
-    code of the router's own error, `client_gone` for a client that left. `queue_ms`: the wait for a replica;
-    `first_ms`: until the first byte of the answer's body; `total_ms`: until its last; `own_ms`: what of it the router's
-    own work took. `time` is when its head had come.
+    code of the router's own error, `client_gone` for a client that left. `retries`: the replicas that failed.
+    `queue_ms`: the wait for a replica; `first_ms`: until the first byte of the answer's body; `total_ms`: until its
+    last; `own_ms`: what of it the router's own work took. `time` is when its head had come.
     """
 
     time: datetime

@@ -44,7 +44,7 @@ def test_the_readme_names_the_metrics() -> None:
     measures = Measures()
     measures.of("m", "/v1/embeddings").duration.observe(1.0)
     catalog = Catalog([Model("m", kind="chat", engine="e", limits=None)])  # type: ignore[arg-type]  # nobody waits
-    text, _ = Metrics(measures, catalog, list)._render(list(measures.sums.items()), [], "")
+    text, _ = Metrics(measures, catalog, list)._render(list(measures.sums.items()), [("m", 0, 0)], [], "")
     names = set(re.findall(r"^# TYPE (router_\w+)", text.decode(), re.MULTILINE))
     assert names == set(re.findall(r"`(router_\w+)`", README))
 

@@ -91,10 +91,8 @@ def _log_to_stderr(screen: bool) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.raiseExceptions = False  # a terminal that has gone is no fault
     logging.getLogger("router").setLevel(logging.WARNING if screen else logging.INFO)
-    # uvicorn calls both errors: an answer left without its end on purpose (`router.proxy` has said why), and the end of
-    # `drain_timeout`.
-    usual = ("ASGI callable returned without completing response.", "Cancel ")
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith(usual))
+    # uvicorn calls the end of `drain_timeout` an error.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
 
 
 def _detach(config: Config, endings: Endings) -> None:

@@ -14,6 +14,9 @@ from router.measures import Record
 MOST = 20_000
 """Records that may wait for a slow disk; those that come then are dropped, and counted."""
 
+PATIENCE = 5.0
+"""Seconds for a disk to take the last of them."""
+
 log = logging.getLogger("router")
 _encode = msgspec.json.Encoder().encode_lines
 
@@ -40,7 +43,10 @@ class RequestsLog:
     async def close(self) -> None:
         """Once all is written, or cannot be."""
         while self._writing is not None:
-            await asyncio.wait((self._writing,))
+            done, _ = await asyncio.wait((self._writing,), timeout=PATIENCE)
+            if not done:
+                log.warning("the last requests are not logged: %s takes too long", self._file)
+                return
 
     def _write_on(self) -> None:
         if self._writing is not None or not self._records:
@@ -48,10 +54,11 @@ class RequestsLog:
         records, self._records = self._records, []
         self._batch = len(records)
         loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(None, self._write, _encode(records))
+        self._writing = loop.run_in_executor(None, self._write, records)
         self._writing.add_done_callback(self._written)
 
-    def _write(self, lines: bytes) -> None:
+    def _write(self, records: list[Record]) -> None:
+        lines = _encode(records)
         with suppress(FileNotFoundError):
             if self._file.stat().st_size + len(lines) > self._max_size:
                 self._rotate()

@@ -27,6 +27,9 @@ MAX_QUEUED = 16
 """Requests behind the one in work on one connection. With more it is not read on, nor its end noticed, until one is
 done."""
 
+MAX_REST = 65536
+"""Bytes of a body for the ASGI application."""
+
 
 class Limits(Protocol):
     """What a client may do. `max_body` in bytes; in seconds, `body_timeout`: a pause in its body, and `send_timeout`:
@@ -62,7 +65,7 @@ class ClientProtocol(asyncio.Protocol):
     ) -> None:
         self.loop = _loop or asyncio.get_running_loop()
         self._config, self._state, self._plane, self._limits = config, server_state, plane, limits
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._turn: Turn | None = None
         self._queue: deque[Turn] = deque()
         self._reading: Turn | None = None
@@ -122,6 +125,8 @@ class ClientProtocol(asyncio.Protocol):
         turn, self._turn = self._turn, None
         if turn is not None and turn.work is not None:
             turn.work.leave()
+            turn.work = None
+        self._parser = None  # it holds this object, and nobody looks for cycles often
 
     def eof_received(self) -> None:
         pass
@@ -224,8 +229,11 @@ class ClientProtocol(asyncio.Protocol):
             return
         turn.parts.append(body)
         turn.size += len(body)
-        if turn.size > self._limits.max_body and turn is self._turn:
-            self._fail(turn, self._too_large())
+        if turn is not self._turn:
+            if sum(queued.size for queued in self._queue) > self._limits.max_body:
+                self._pause_reading()
+        elif turn.size > self._most(turn):
+            self._fail(turn, self._too_large(turn))
 
     def on_message_complete(self) -> None:
         self._fruitful = True
@@ -249,8 +257,8 @@ class ClientProtocol(asyncio.Protocol):
                 return
             turn.work = work or Rest(turn, self.transport, self._config, self._state)
             declared = 0 if turn.complete else int(turn.head.fields.get(b"content-length", 0))
-            if max(declared, turn.size) > self._limits.max_body:
-                raise self._too_large()
+            if max(declared, turn.size) > self._most(turn):
+                raise self._too_large(turn)
         except RouterError as error:
             self._fail(turn, error)
             return
@@ -289,8 +297,13 @@ class ClientProtocol(asyncio.Protocol):
         elif not turn.done:
             turn.refuse(error)
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is larger than {self._limits.max_body} bytes; send less, or raise `max_body`")
+    def _most(self, turn: Turn) -> int:
+        """Bytes of its body. The application's paths take none, and some of them need no key."""
+        return min(MAX_REST, self._limits.max_body) if isinstance(turn.work, Rest) else self._limits.max_body
+
+    def _too_large(self, turn: Turn) -> TooLarge:
+        remedy = "this path takes none" if isinstance(turn.work, Rest) else "send less, or raise `max_body`"
+        return TooLarge(f"the body is larger than {self._most(turn)} bytes; {remedy}")
 
     # A client that is slow, or not in its senses
 

@@ -60,7 +60,7 @@ class Events:
         prefix = self._prefix
         if prefix and event.startswith(prefix) and event.find(b'"model"', len(prefix)) < 0:
             return self._renamed_prefix + event[len(prefix) :]
-        if event.startswith(b"data:") and event.find(b"\n") in (-1, len(event) - 2):  # one line
+        if event.startswith(b"data:") and b"\n" not in event:  # one line
             spans = list(find_model(event[5:], PARENTS))
             if len(spans) == 1:
                 start, end = spans[0][0] + 5, spans[0][1] + 5

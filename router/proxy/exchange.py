@@ -229,6 +229,8 @@ class Exchange:
         except Exception:
             self._woken()
             self._mistake()
+        if not self._ended:
+            self._own += _clock() - self._since
 
     def _woken(self) -> None:
         """From a wait, which was no work of the router's own."""

@@ -1,6 +1,6 @@
 """The connections to one target: kept, counted, closed before the engine closes them, given up when it is silent.
 
-All mutable state of a pool is in `idle` and `_all`; only what waits for an engine has a `deadline`.
+Its connections are in `_all`, those without an exchange in `idle` too; only what waits for an engine has a `deadline`.
 """
 
 import asyncio

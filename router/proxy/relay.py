@@ -72,7 +72,7 @@ class Plain:
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
         if data and (ended or not self.usage):
-            self.usage = usage_part(data)
+            self.usage = usage_part(data) or self.usage
         return data
 
     def length(self, length: int | None) -> int | None:
@@ -121,7 +121,7 @@ class Renamed:
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | list[bytes] | None:
         if data and (ended or not self.usage):
-            self.usage = usage_part(data)
+            self.usage = usage_part(data) or self.usage
         if self._passing:
             return data
         if not self._held and data and (renamed := rename_early(data, self._name)) is not None:

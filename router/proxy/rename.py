@@ -34,7 +34,7 @@ def rename_whole(document: bytes, name: str) -> bytes:
         if not has_model(document):
             return document
         start, end = place_model(document)
-    except (InvalidRequest, msgspec.DecodeError):
+    except (InvalidRequest, msgspec.DecodeError, RecursionError):
         return document
     return b"%b%b%b" % (document[:start], quoted(name), document[end:])
 

@@ -6,7 +6,7 @@ Why not a library: the measurements in ARCHITECTURE.md.
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import httptools
 
@@ -42,8 +42,9 @@ class Head:
     def __init__(self, status: int, headers: Headers) -> None:
         self.status, self.headers = status, headers
         fields = self.fields = by_name(headers)
-        self.chunked = b"transfer-encoding" in fields
-        has_length = not self.chunked and b"content-length" in fields
+        coding = fields.get(b"transfer-encoding", b"").lower()
+        self.chunked = coding.endswith(b"chunked")
+        has_length = not coding and b"content-length" in fields
         self.length = int(fields[b"content-length"]) if has_length else None
         self.keep = True
         self.relayed: object = None
@@ -93,7 +94,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: Owner) -> None:
         self.pool = pool
         self._loop = pool.loop
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._sink: Sink | None = None
         self._chunks: list[bytes] = []
@@ -249,6 +250,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._parser = None  # it holds this object, and nobody looks for cycles often
         self.pool.lost(self)
         sink, self._sink = self._sink, None
         if sink is None:

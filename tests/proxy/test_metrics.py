@@ -236,7 +236,7 @@ async def test_what_is_in_flight_and_what_waits_is_told(lab: Lab) -> None:
 async def test_each_replica_is_in_one_state(lab: Lab) -> None:
     rows = [row("m", 0, "ready", 0), row("m", 1, "failed", 3), row('b"\\\n', 0, "starting", 1)]
     metrics = Metrics(lab.measures, lab.catalog, lambda: rows)
-    text, _ = metrics._render(list(lab.measures.sums.items()), rows, TEXT)
+    text, _ = metrics._render(list(lab.measures.sums.items()), [], rows, TEXT)
     found = samples(Message(b"HTTP/1.1 200 OK", [], text))
     assert of(found, "router_engine_state") == {
         frozenset(
