@@ -50,7 +50,7 @@ ENGINES = """\
 llama.cpp's server with the demo's tiny chat model, 16 slots, one thread, on a core of its own; the load and this router
 share the other. Xinference runs the same model by the same library and may use both cores: once as it launches a model
 by itself (as many slots and threads as there are cores), once with the slots and the thread of the bare engine. Short
-answers have 16 tokens, long ones 256: there the engine is the limit. Connections are kept."""
+answers have 16 tokens, long ones 256: there the engine is the limit. Connections are kept, except where it says so."""
 
 
 def write(results: Results) -> None:
