@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from router.proxy.asgi import App
 from router.proxy.client import ClientProtocol, Limits, Plane
 
 BACKLOG = 2048
@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
     """Serves `plane`, and `app` for what it leaves, on the sockets given to `serve`. `drain`: how many seconds requests
     in flight may go on when it ends."""
 
-    def __init__(self, app: App, limits: Limits, *, plane: Plane | None = None, drain: float) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, *, plane: Plane | None = None, drain: float) -> None:
         settings = uvicorn.Config(
             app,
             http=partial(ClientProtocol, plane=plane, limits=limits),  # type: ignore[arg-type]  # it is only called
