@@ -9,7 +9,7 @@ DEMO := .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(BIN)/router install --dir $(ENGINES)
 
-.PHONY: help venv demo up engines test lint fmt bench bench-soak clean distclean
+.PHONY: help venv demo up engines test lint fmt bench bench-start bench-soak clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       check the code only"
 	@echo "make fmt        format the code"
 	@echo "make bench      what the router costs, beside others: bench/RESULTS.md (ARGS=--quick for the short form)"
+	@echo "make bench-start how long from router up to ready, beside the engine alone"
 	@echo "make bench-soak whether its memory grows at half load, for 10 minutes (SECONDS=60 for one)"
 	@echo "make venv       only make the environment, .venv (PYTHON=python3.12 to choose another Python)"
 	@echo "make clean      remove .venv, the demo models and caches (make distclean: the tests' engines and the peers too)"
@@ -79,6 +80,9 @@ fmt: .venv/.test
 # The peers are installed below .bench, each in an environment of its own; one that cannot be had is left out.
 bench: .venv/.bench $(DEMO)/.made
 	$(BIN)/python -m bench $(ARGS)
+
+bench-start: .venv/.bench $(DEMO)/.made
+	$(BIN)/python -m bench start
 
 bench-soak: .venv/.bench
 	$(BIN)/python -m bench soak --seconds $(or $(SECONDS),600)

@@ -20,6 +20,7 @@ from bench.peers import KEY, PEERS, Peer
 from bench.process import raise_limits
 from bench.scenarios import BY_NAME, SCENARIOS
 from bench.soak import soak as run_soak
+from bench.start import start as run_start
 from bench.tools import TOOLS, Unavailable, load_program, output
 
 REAL = "engine"
@@ -58,15 +59,16 @@ def command(
     load = load_program()
     found, missing = _installed(chosen)
     number = number or (1 if quick else 3)
-    results = Results(soak=figures.load().soak)  # the growth run is a command of its own
-    start = time.monotonic()
+    before = figures.load()
+    results = Results(soak=before.soak, start=before.start)  # these are commands of their own
+    began = time.monotonic()
     results.conditions = conditions = _conditions(found, missing, number)
     conditions.commands |= {name: f"load run {BY_NAME[name].flags}" for name in names if name != REAL}
     wanted = [BY_NAME[name] for name in names if name != REAL]
     results.samples = list(rounds.play(load, found, wanted, number))
     if REAL in names:
         _engines(load, results, [case for case in engines.CASES if case.quick or not quick], min(number, ENGINE_ROUNDS))
-    conditions.minutes = (time.monotonic() - start) / 60
+    conditions.minutes = (time.monotonic() - began) / 60
     if update:
         results = _merged(figures.load(), results, names)
     figures.save(results)
@@ -92,6 +94,16 @@ def soak(seconds: float) -> None:
     """Let it run at half load and see whether its memory grows."""
     results = figures.load()
     results.soak = run_soak(load_program(), seconds)
+    figures.save(results)
+    report.write(results)
+
+
+@command.command()
+@click.option("--rounds", default=7, help="How often, in turns.")
+def start(rounds: int) -> None:
+    """How long from `router up` to ready, beside the same engine alone."""
+    results = figures.load()
+    results.start = run_start(rounds)
     figures.save(results)
     report.write(results)
 

@@ -75,6 +75,15 @@ class Soak(msgspec.Struct):
     errors: dict[str, int]
 
 
+class Start(msgspec.Struct):
+    """Seconds until ready, of the same engine by the router and alone, in turns."""
+
+    date: str
+    version: str
+    router: list[float] = []
+    bare: list[float] = []
+
+
 class Conditions(msgspec.Struct):
     date: str
     command: str
@@ -100,6 +109,7 @@ class Results(msgspec.Struct):
     engine_missing: dict[str, str] = {}
     engines: list[Engine] = []
     soak: Soak | None = None
+    start: Start | None = None
 
 
 def load() -> Results:

@@ -74,6 +74,10 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
     def ended(self) -> bool:
         return self._popen.poll() is not None
 

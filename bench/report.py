@@ -34,6 +34,7 @@ Made by `make bench` from `results.json`; do not edit.
 make bench                        # everything, some 25 minutes; the first time also the installs, below .bench/
 make bench ARGS=--quick           # one round of the most important scenarios, some 5 minutes
 make bench ARGS="--peers nginx,vllm-router --scenarios 'saturated,streams 500' --rounds 5"
+make bench-start                  # what the router adds to an engine's start
 make bench-soak                   # ten minutes at half load: SOAK.md (SECONDS=60 for one)
 .venv/bin/python -m bench report  # this page and the picture anew from results.json
 ```
