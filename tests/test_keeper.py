@@ -92,6 +92,8 @@ class Run:
             "log_max_bytes": 1_000_000,
             "log_keep": 2,
             "lease": 60,
+            "orphan_grace": 60,
+            "note": {"model": "m", "key": SECRET},
             "grace": 5,
             "kill_wait": 5,
         } | changes
@@ -541,10 +543,57 @@ def test_renew_replaces_what_is_left_of_the_lease(run: Run) -> None:
     assert wire.ask("renew", lease=1000) == {"ok": True}
     assert wire.ask("status")["lease_left"] > 900
     assert wire.ask("renew") == {"ok": True}
-    assert wire.ask("status")["lease_left"] <= 30
+    assert wire.ask("status")["lease_left"] > 900
     assert wire.ask("renew", lease="long") == {"error": "not a number of seconds"}
     assert wire.ask("renew", lease=0.1) == {"ok": True}
     assert wire.read()["reason"] == "lease"
+
+
+def test_the_end_of_the_last_holders_connection_leaves_the_engine_the_orphan_grace(run: Run) -> None:
+    first, second = run.engine("polite", lease=1000, orphan_grace=5).wire(), run.wire()
+    for wire in (first, second):
+        assert wire.ask("renew") == {"ok": True}
+    first.close()
+    assert second.ask("status")["lease_left"] > 900
+    second.close()
+    until(lambda: run.status()["lease_left"] <= 5)
+
+
+def test_who_only_asks_does_not_hold_the_engine(run: Run) -> None:
+    holder = run.engine("polite", orphan_grace=0).wire()
+    assert holder.ask("renew") == {"ok": True}
+    asking = run.wire()
+    assert asking.ask("status")["state"] == "running"
+    asking.close()
+    assert holder.ask("status")["state"] == "running"
+
+
+def test_without_an_orphan_grace_the_engine_ends_with_its_router(run: Run) -> None:
+    holder, watching = run.engine("polite", lease=1000, orphan_grace=0).wire(), run.wire()
+    assert watching.ask("status")["state"] == "running"
+    assert holder.ask("renew") == {"ok": True}
+    holder.close()
+    assert watching.read()["reason"] == "lease"
+
+
+def test_a_new_holder_saves_the_engine(run: Run) -> None:
+    first = run.engine("polite", lease=1000, orphan_grace=30).wire()
+    assert first.ask("renew") == {"ok": True}
+    first.close()
+    until(lambda: run.status()["lease_left"] <= 30)
+    second = run.wire()
+    assert second.ask("renew", lease=500, orphan_grace=0) == {"ok": True}
+    assert second.ask("status")["lease_left"] > 400
+
+
+def test_the_note_comes_back_as_it_was_given(run: Run) -> None:
+    assert run.engine("polite").wire().ask("note") == {"note": {"model": "m", "key": SECRET}}
+
+
+def test_an_engine_whose_keeper_was_killed_is_told_to_end(run: Run) -> None:
+    run.engine("polite")
+    run.process.kill()
+    until(lambda: not marked(run.marker))
 
 
 def test_a_signal_to_the_keeper_shortens_a_stop(run: Run) -> None:
@@ -626,8 +675,8 @@ def test_multiprocessing_cleans_up_after_itself_before_anyone_kills_its_tracker(
         (b"\xff\n", "a request is one line of JSON"),
         (b"[" * 50_000 + b"\n", "a request is one line of JSON"),
         (b"[]\n", 'a request is an object, such as {"op": "status"}'),
-        (b'{"op": "fly"}\n', "unknown op: it is one of status, renew, tail, stop"),
-        (b'{"op": ["stop"]}\n', "unknown op: it is one of status, renew, tail, stop"),
+        (b'{"op": "fly"}\n', "unknown op: it is one of status, note, renew, tail, stop"),
+        (b'{"op": ["stop"]}\n', "unknown op: it is one of status, note, renew, tail, stop"),
         (b'{"op": "stop", "grace": -1}\n', "not a number of seconds"),
         (b'{"op": "stop", "grace": NaN}\n', "not a number of seconds"),
         (b'{"op": "stop", "grace": true}\n', "not a number of seconds"),

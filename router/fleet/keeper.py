@@ -57,12 +57,18 @@ class Keeper:
     | stop, lease, signal | stopping | SIGTERM the leader; once it is gone the others; after the grace SIGKILL |
     | exit | exited | the leader ended by itself: SIGTERM the others; after the grace SIGKILL |
 
-    The spec: argv, env (complete), cwd, socket, log, log_max_bytes, log_keep, and in seconds lease, grace and
-    kill_wait. Raises OSError, KeyError, ValueError or TypeError; then nothing was started.
+    The spec: argv, env (complete), cwd, socket, log, log_max_bytes, log_keep, in seconds lease, orphan_grace, grace and
+    kill_wait, and a note, which only routers understand. Raises OSError, KeyError, ValueError or TypeError; then
+    nothing was started.
+
+    Who renews the lease holds the engine. It lives for `lease` after the last renewal, as its router may only be
+    halted, and for `orphan_grace` after the last holder's connection has ended, as then its router has.
     """
 
     def __init__(self, spec: dict[str, object]) -> None:
-        self.lease, self.grace, self.kill_wait = (seconds(spec[name]) for name in ("lease", "grace", "kill_wait"))
+        self.lease, self.orphan_grace = seconds(spec["lease"]), seconds(spec["orphan_grace"])
+        self.grace, self.kill_wait = seconds(spec["grace"]), seconds(spec["kill_wait"])
+        self.note = spec["note"]
         self.why: str | None = None
         self.exit: int | None = None
         self.empty = False  # no descendant is left
@@ -77,7 +83,7 @@ class Keeper:
         self.selector = selectors.DefaultSelector()
         become_subreaper()
         self._listen_to_signals()
-        self.server = Server(os.path.abspath(str(spec["socket"])), self.selector, self.answer)
+        self.server = Server(os.path.abspath(str(spec["socket"])), self.selector, self.answer, self._left)
         try:
             self._start(spec)
         except BaseException:
@@ -135,23 +141,34 @@ class Keeper:
         self.server.close()
 
     def answer(self, client: Client, request: dict[str, object]) -> None:
-        """One reply a request: status, renew, tail at once; stop when all is gone; else an error."""
+        """One reply a request: status, note, renew, tail at once; stop when all is gone; else an error."""
         self.asked = self.woken = True
         try:
             match request.get("op"):
                 case "status":
                     client.send(self._status())
+                case "note":
+                    client.send({"note": self.note})
                 case "tail":
                     client.send({"tail": self.output.tail()})
                 case "renew":
-                    self.lease_end = time.monotonic() + seconds(request.get("lease", self.lease))
+                    self.lease = seconds(request.get("lease", self.lease))
+                    self.orphan_grace = seconds(request.get("orphan_grace", self.orphan_grace))
+                    self.lease_end = time.monotonic() + self.lease
+                    client.holds = True
                     client.send({"ok": True})
                 case "stop":
                     self._stop(client, seconds(request.get("grace", self.grace)))
                 case _:
-                    client.send({"error": "unknown op: it is one of status, renew, tail, stop"})
+                    client.send({"error": "unknown op: it is one of status, note, renew, tail, stop"})
         except ValueError as error:
             client.send({"error": str(error)})
+
+    def _left(self, client: Client) -> None:
+        """A connection has ended."""
+        if client.holds and not any(other.holds for other in self.server.clients):
+            self.lease_end = min(self.lease_end, time.monotonic() + self.orphan_grace)
+            self.woken = True
 
     def _status(self) -> dict[str, object]:
         return {

@@ -24,6 +24,7 @@ class Client:
         self.outbox = b""
         self.reading = True
         self.owed = 0  # replies to `stop` that come at the end
+        self.holds = False  # it renews the lease
 
     def send(self, message: dict[str, object]) -> None:
         """Queues one line and writes what goes."""
@@ -84,9 +85,13 @@ class Server:
     """The unix socket and its clients."""
 
     def __init__(
-        self, path: str, selector: selectors.BaseSelector, answer: Callable[[Client, dict[str, object]], None]
+        self,
+        path: str,
+        selector: selectors.BaseSelector,
+        answer: Callable[[Client, dict[str, object]], None],
+        left: Callable[[Client], None],
     ) -> None:
-        self.path, self.selector, self.answer = path, selector, answer
+        self.path, self.selector, self.answer, self.left = path, selector, answer, left
         self.clients: set[Client] = set()
         self.sock = self._listen()
         self.inode = os.stat(path).st_ino
@@ -140,6 +145,7 @@ class Server:
             self.watch(client, 0)
             client.reading = False
             client.sock.close()
+            self.left(client)
 
     def close(self) -> None:
         """Stops listening and frees the path for the next keeper. Those connected stay."""

@@ -2,10 +2,12 @@
 taken for the old one. Standard library only."""
 
 import ctypes
+import errno
 import os
 import signal
 from contextlib import suppress
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -95,32 +97,46 @@ def raw(text: str) -> bytes:
 
 
 def spawn(argv: list[str], env: dict[str, str], cwd: str) -> tuple[int, int]:
-    """Starts the engine in a session of its own, signals at their defaults: (pid, the pipe with all it prints). Raises
-    OSError."""
-    os.environ["PATH"] = env.get("PATH", os.defpath)  # the one that posix_spawnp searches
-    try:
-        os.chdir(cwd)
-    except OSError as error:
-        raise OSError(f"cannot enter {cwd}: {error.strerror}") from None
+    """Starts the engine in a session of its own, signals at their defaults: (pid, the pipe with all it prints). It gets
+    SIGTERM should this process be killed. Raises OSError."""
+    libc = ctypes.CDLL(None)
     reader, writer = os.pipe()
-    try:
-        pid = os.posix_spawnp(
-            argv[0],
-            [raw(text) for text in argv],
-            {raw(name): raw(text) for name, text in env.items()},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, writer, 1),
-                (os.POSIX_SPAWN_DUP2, writer, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=signal.valid_signals(),
-        )
-    except OSError as error:
-        raise OSError(f"cannot start {argv[0]}: {error.strerror}") from None
-    finally:
-        os.close(writer)
-        os.chdir("/")
+    failed, failing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(libc, failing, writer, argv, env, cwd)
+    os.close(writer)
+    os.close(failing)
+    words = os.read(failed, 100).decode()
+    os.close(failed)
+    if words:
+        os.close(reader)
+        os.waitpid(pid, 0)
+        step, _, number = words.partition(" ")
+        what = f"enter {cwd}" if step == "chdir" else f"start {argv[0]}"
+        raise OSError(f"cannot {what}: {os.strerror(int(number))}")
     os.set_blocking(reader, False)
     return pid, reader
+
+
+def _become(libc: ctypes.CDLL, failing: int, output: int, argv: list[str], env: dict[str, str], cwd: str) -> None:
+    """The child's part of `spawn`, which does not return. Its pipes close with the exec; what went wrong is told on `failing`."""
+    step = "start"
+    try:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        step = "chdir"
+        os.chdir(cwd)
+        step = "exec"
+        os.execvpe(argv[0], [raw(text) for text in argv], {raw(name): raw(text) for name, text in env.items()})
+    except BaseException as error:
+        os.write(failing, f"{step} {getattr(error, 'errno', None) or errno.EINVAL}".encode())
+    finally:
+        os._exit(127)
