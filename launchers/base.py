@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from launchers.devices import Accelerator
+
 Kind = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 
 
@@ -61,6 +63,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     key: str
     gpus: tuple[str, ...] | None = None
+    accelerator: Accelerator = "cuda"
     program: Program
 
 

@@ -66,9 +66,10 @@ class CommandLauncher:
     def command(self, launch: Launch) -> Command:
         options: CommandOptions = launch.options
         probe = Probe(options.ready, (options.ready_status,), key=options.key_env is not None)
+        key = {options.key_env: launch.key} if options.key_env else {}
         return Command(
             argv=(*launch.program.argv, *_filled(launch, options.argv[1:]), *launch.args),
-            env=devices.visible(launch.gpus) | ({options.key_env: launch.key} if options.key_env else {}),
+            env=devices.visible(launch.gpus, launch.accelerator) | key,
             readiness=probe,
             liveness=probe,
             served=options.served_name or launch.name,

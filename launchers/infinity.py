@@ -90,7 +90,7 @@ class Infinity:
     def command(self, launch: Launch) -> Command:
         return Command(
             argv=(*launch.program.argv, "v2", "--model-id", _model(launch), *_flags(launch), *launch.args),
-            env={**_ENV, "INFINITY_API_KEY": launch.key, **devices.visible(launch.gpus)},
+            env={**_ENV, "INFINITY_API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
             scrub=("INFINITY_*", "PYTHONHOME", "PYTHONPATH"),
             readiness=_HEALTH,
             liveness=_HEALTH,

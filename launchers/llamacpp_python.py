@@ -44,7 +44,7 @@ def command(launch: Launch) -> Command:
         raise Refusal("kind", f"llama-cpp-python serves no {launch.kind}", "set options.form to server or xllamacpp")
     return Command(
         argv=(*launch.program.argv, *_model(launch), *_flags(launch), *launch.args),
-        env={"API_KEY": launch.key, **devices.visible(launch.gpus)},
+        env={"API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
         scrub=_SCRUB,
         readiness=_ALIVE,
         liveness=_ALIVE,

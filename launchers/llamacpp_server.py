@@ -47,7 +47,7 @@ def wrapper_in(place: Path) -> Program | None:
 def command(launch: Launch) -> Command:
     return Command(
         argv=(*launch.program.argv, *_model(launch), *_flags(launch), *launch.args),
-        env={"LLAMA_API_KEY": launch.key, **devices.visible(launch.gpus)},
+        env={"LLAMA_API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
         scrub=_SCRUB,
         readiness=_HEALTH,
         liveness=_HEALTH,

@@ -154,7 +154,7 @@ class Vllm:
 
 
 def _env(launch: Launch, options: VllmOptions) -> dict[str, str]:
-    env = {**_ENV, "VLLM_API_KEY": launch.key, **devices.visible(launch.gpus)}
+    env = {**_ENV, "VLLM_API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)}
     if launch.source.where == "modelscope":
         env["VLLM_USE_MODELSCOPE"] = "True"
     if options.sleep:

@@ -150,8 +150,7 @@ def _encoded(given: dict[str, Any] | None) -> dict[str, str] | None:
 
 def fail(problem: str) -> NoReturn:
     sys.stderr.write(f"xllamacpp_server: {problem}\n")
-    sys.stderr.flush()
-    os._exit(1)
+    sys.exit(1)  # not os._exit: llama.cpp logs in a thread, and what it said last would be lost
 
 
 def serve(given: argparse.Namespace) -> Any:

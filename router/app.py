@@ -1,47 +1,50 @@
 """The one place where a router is put together: a Config in, a running router out."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import socket
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import anyio
 
 from router import __version__, process
 from router.catalog import Catalog, Model
-from router.config import Config, EngineSpec, RemoteSpec
+from router.config import Config, ConfigError, EngineSpec, RemoteSpec, load
 from router.console.client import SOCKET
-from router.console.control import control_app
+from router.console.control import Refused, control_app
 from router.console.metrics import Metrics
 from router.console.public import Public
 from router.console.requests_log import RequestsLog
 from router.events import Event, Events
 from router.fleet.files import Files
 from router.fleet.fleet import Fleet
-from router.fleet.gpus import read_nvml
+from router.fleet.inventory import Nvml, read_nvml
+from router.fleet.kept import Terms
 from router.fleet.local import Local
-from router.fleet.remote import remote_row, remote_target, remotes
-from router.fleet.rows import Info, Row
+from router.fleet.plan import compare
+from router.fleet.remote import Remotes
+from router.fleet.rows import Info, Plan, Row
 from router.fleet.states import State
-from router.measures import Measures
+from router.measures import Measures, Record
+from router.proxy.client import Bounds
 from router.proxy.keys import Keys
 from router.proxy.proxy import Proxy
 from router.proxy.server import BACKLOG, Server
+from router.sockets import Lock, bracketed, listen, private
+from router.takeover import SOCKET as TAKEOVER_SOCKET
+from router.takeover import hand_over, take_over
 
 CONTROL_DRAIN = 1.0
 """Seconds for the commands' last requests."""
 
+LEFTOVERS_GRACE = 10.0
+"""Seconds that an engine has to end whose router was killed."""
+
 log = logging.getLogger("router")
-
-
-class CannotStart(Exception):
-    """The router cannot run; the message says why and what to do."""
 
 
 class Broken(Exception):
@@ -57,31 +60,34 @@ class Router:
         self.events.listen(_log)
         self.catalog = Catalog(_model(spec) for spec in config.models)
         self.files = Files(config.state_dir)
-        runtime = Local(
+        self._terms = Terms(config.orphan_grace)
+        self._runtime = Local(
             self.files,
             config.file.parent,  # paths in the file are relative to it, also those that only the engine knows of
-            orphan_grace=config.orphan_grace,
+            self._terms,
             log_max_size=config.log_max_size,
             log_keep=config.log_keep,
         )
-        engines = any(isinstance(spec, EngineSpec) and spec.gpus.mode != "inherit" for spec in config.models)
-        self.fleet = Fleet(config, self.catalog, runtime, read_nvml() if engines else [], self.events)
+        self.fleet = Fleet(config, self.catalog, self._runtime, self.files, Nvml(), self.events)
+        self.remotes = Remotes(self.catalog)
         self.requests_log = RequestsLog(
             self.files.state_dir / "requests.log", max_size=config.log_max_size, keep=config.log_keep
         )
-        measures = self.measures = Measures([self.requests_log.add] if config.log_access else [])
-        public = Public(self.catalog, Metrics(measures, self.catalog, self.rows))
-        proxy = Proxy(self.catalog, Keys(config.keys), measures)
-        self.public = Server(public.app(), config, plane=proxy, drain=config.drain_timeout)
+        self.measures = Measures(self._listeners(config))
+        public = Public(self.catalog, Metrics(self.measures, self.catalog, self.rows))
+        self.proxy = Proxy(self.catalog, Keys(config.keys), self.measures)
+        self.bounds = Bounds(config)
+        self.public = Server(public.app(), self.bounds, plane=self.proxy, drain=config.drain_timeout)
         self.address = ""
+        self._tcp: socket.socket
+        self._lock: Lock
+        self._applying = asyncio.Lock()
+        self._handed = False
         self._stop = anyio.Event()
         self._fault: Exception | None = None
 
     def rows(self) -> list[Row]:
-        return [
-            *self.fleet.rows(),
-            *(remote_row(spec, self.catalog.resolve(spec.name)) for spec in remotes(self.config)),
-        ]
+        return [*self.fleet.rows(), *self.remotes.rows()]
 
     def stop(self) -> None:
         """Asks for the end: no new connection, the requests in flight for `drain_timeout`, then every engine."""
@@ -91,7 +97,8 @@ class Router:
         """The same, and nothing is waited for."""
         self._stop.set()
         self.public.hurry()
-        self.fleet.kill()
+        if not self._handed:
+            self.fleet.kill()
 
     def end(self) -> None:
         """Asked once it stops, asked again it waits for nothing."""
@@ -100,24 +107,105 @@ class Router:
         else:
             self.stop()
 
-    async def run(self) -> None:
-        """Returns when no process of any engine is left. Raises CannotStart before anything was started, and Broken."""
-        with _lock(self.files) as lock, _listen(self.config) as tcp, _control(self.config.state_dir / SOCKET) as unix:
-            self.address = f"http://{_bracketed(self.config.host)}:{tcp.getsockname()[1]}"
-            _sign(lock, self.files, f"{os.getpid()} {self.address}\n")
-            for spec in remotes(self.config):
-                self.catalog.resolve(spec.name).add(remote_target(spec))
-            process.prepare()
-            await self._serve(tcp, unix)
+    async def plan(self, file: Path) -> Plan:
+        """What `apply` would do. Raises Refused: the file has faults."""
+        return compare(self.config, await self._read(file))
 
-    async def _serve(self, tcp: socket.socket, unix: socket.socket) -> None:
+    async def apply(self, file: Path) -> Plan:
+        """What the changed file says, from now on. Returns when it has begun, before new engines are ready. Raises
+        Refused, and nothing has changed."""
+        async with self._applying:
+            config = await self._read(file)
+            plan = compare(self.config, config)
+            if plan.refused:
+                raise Refused("\n".join(plan.refused))
+            if self._stop.is_set():
+                raise Refused("the router is stopping")
+            self._adopt(config)
+            log.info("applied %s: %s", file, ", ".join(f"{step.action} {step.model}" for step in plan.steps))
+            return plan
+
+    async def reload(self) -> None:
+        """`apply` of its own file, for who cannot be answered: what is wrong with it is logged."""
+        try:
+            await self.apply(self.config.file)
+        except Refused as refused:
+            log.error("%s is not applied, and nothing has changed:\n%s", self.config.file, refused)
+
+    async def _read(self, file: Path) -> Config:
+        try:
+            return await asyncio.to_thread(load, file, read_nvml)
+        except ConfigError as error:
+            raise Refused(str(error)) from None
+
+    def _adopt(self, config: Config) -> None:
+        """One step for everybody who asks meanwhile: nothing waits in here."""
+        self.catalog.replace(_model(spec) for spec in config.models)
+        self.proxy.keys = Keys(config.keys)
+        self.bounds.set(config)
+        self.public.set_drain(config.drain_timeout)
+        self._terms.orphan_grace = config.orphan_grace
+        self._runtime.log_max_size, self._runtime.log_keep = config.log_max_size, config.log_keep
+        self._runtime.cwd = config.file.parent
+        self.requests_log.max_size, self.requests_log.keep = config.log_max_size, config.log_keep
+        self.measures.listeners = self._listeners(config)
+        self.remotes.apply(config)
+        self.fleet.apply(config)
+        self.config = config
+
+    def _listeners(self, config: Config) -> tuple[Callable[[list[Record]], None], ...]:
+        return (self.requests_log.add,) if config.log_access else ()
+
+    async def hand_over(self, path: Path) -> None:
+        """To the router that waits there: it gets the listening socket and the engines. What was begun ends here."""
+        if self._stop.is_set():
+            return
+        async with self._applying:
+            self._handed = await hand_over(path, self._tcp, self._lock, self.fleet.release)
+        if self._handed:
+            log.info("another router has taken over: requests in flight end here")
+            self._stop.set()
+
+    async def run(self, *, takeover: bool = False) -> None:
+        """Returns when no process of any engine is left, or another router has them. With `takeover` it takes the place
+        of the one that runs, if there is one. Raises CannotStart before anything was started, and Broken."""
+        taken = await asyncio.to_thread(take_over, self.files) if takeover else None
+        self._lock = Lock.take(self.files) if taken is None else taken[1]
+        try:
+            self._tcp = self._listen(None if taken is None else taken[0])
+            try:
+                with private(self.config.state_dir / SOCKET) as unix:
+                    self.address = f"http://{bracketed(self.config.host)}:{self._tcp.getsockname()[1]}"
+                    self._lock.sign(self.address)
+                    process.prepare()
+                    await self._serve(unix)
+            finally:
+                self._tcp.close()
+        finally:
+            self._lock.close(handed=self._handed)
+
+    def _listen(self, taken: socket.socket | None) -> socket.socket:
+        """The address of the file; where the old router had the same, its own socket."""
+        if taken is not None:
+            host, port = taken.getsockname()[:2]
+            if host == self.config.host and self.config.port in (0, port):
+                return taken
+            taken.close()
+        return listen(self.config.host, self.config.port, BACKLOG)
+
+    async def _serve(self, unix: socket.socket) -> None:
         app = control_app(self, Info(os.getpid(), self.address, __version__))
-        control = Server(app, self.config, drain=CONTROL_DRAIN)
+        control = Server(app, self.bounds, drain=CONTROL_DRAIN)
+        self.remotes.apply(self.config)
         controlling = asyncio.ensure_future(self._part(control.serve([unix])))
         supervising = asyncio.ensure_future(self._part(self.fleet.run()))
-        serving = asyncio.ensure_future(self._part(self.public.serve([tcp])))
+        serving = asyncio.ensure_future(self._part(self.public.serve([self._tcp])))
         await self._stop.wait()
-        log.info("stopping: requests in flight first, then the engines")
+        if self._handed:
+            control.should_exit = True  # its socket's path is the other router's
+            await self.public.retire()
+        else:
+            log.info("stopping: requests in flight first, then the engines")
         self.public.should_exit = True
         await serving
         self.measures.flush()
@@ -126,7 +214,7 @@ class Router:
         await self.requests_log.close()
         control.should_exit = True
         await controlling
-        log.info("stopped: no process of any engine is left")
+        log.info("ended, and the engines go on" if self._handed else "stopped: no process of any engine is left")
         if self._fault is not None:
             raise Broken from self._fault
 
@@ -139,76 +227,21 @@ class Router:
             self.stop()
 
 
-@contextmanager
-def _lock(files: Files) -> Iterator[IO[str]]:
-    """Held as long as the router runs; the system lets go of it however it ends."""
+async def end_leftovers(state_dir: Path) -> int:
+    """What a router that was killed has left in its state folder ends; how many engines that were. Raises CannotStart
+    where a router runs."""
+    files = Files(state_dir)
+    lock = Lock.take(files)
     try:
-        files.make()
-        lock = os.fdopen(os.open(files.state_dir / "router.lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+")
-    except OSError as error:
-        raise _unusable(files.state_dir, error) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid, _, address = lock.read().strip().partition(" ")
-            who = f"pid {pid} at {address}" if pid else "it is just starting"
-            remedy = "end it with `router down`, or set another `state_dir`"
-            raise CannotStart(f"a router runs already with {files.state_dir} ({who}); {remedy}") from None
-        except OSError as error:  # a network's file system may have no locks
-            raise _unusable(files.state_dir, error) from None
-        lock.truncate(0)
-        yield lock
-        lock.truncate(0)
-
-
-def _sign(lock: IO[str], files: Files, text: str) -> None:
-    """Tells who holds the lock."""
-    try:
-        lock.write(text)
-        lock.flush()
-    except OSError as error:  # the disk is full
-        raise _unusable(files.state_dir, error) from None
-
-
-def _listen(config: Config) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-        listener.listen(BACKLOG)  # not before this is the port ours
-    except OSError as error:
-        listener.close()
-        where = f"{_bracketed(config.host)}:{config.port}"
-        raise CannotStart(f"cannot listen on {where}: {error.strerror}; free it, or change `listen`") from None
-    return listener
-
-
-@contextmanager
-def _control(path: Path) -> Iterator[socket.socket]:
-    """The socket of the commands, for this user only. What was at `path` is an earlier router's: the lock is ours."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        try:
-            path.unlink(missing_ok=True)
-            listener.bind(str(path))
-            path.chmod(0o600)
-        except OSError as error:
-            raise _unusable(path.parent, error) from None
-        listener.listen()  # nobody can connect before this
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _unusable(state_dir: Path, error: OSError) -> CannotStart:
-    return CannotStart(f"cannot keep its state in {state_dir}: {error.strerror}; set another `state_dir`")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        runtime = Local(files, state_dir, Terms(0), log_max_size=0, log_keep=0)
+        found = await runtime.find()
+        await asyncio.gather(*(each.end(LEFTOVERS_GRACE, asyncio.Event()) for each in found))
+        await runtime.sweep(())
+        for name in (SOCKET, TAKEOVER_SOCKET):
+            (state_dir / name).unlink(missing_ok=True)
+        return len(found)
+    finally:
+        lock.close(handed=False)
 
 
 def _model(spec: EngineSpec | RemoteSpec) -> Model:
@@ -225,4 +258,6 @@ def _model(spec: EngineSpec | RemoteSpec) -> Model:
 
 def _log(event: Event) -> None:
     level = logging.WARNING if event.state == State.FAILED else logging.INFO
-    log.log(level, "%s#%d %s%s", event.model, event.replica, event.state, f": {event.detail}" if event.detail else "")
+    detail = f": {event.detail}" if event.detail else ""
+    extra = {"model": event.model, "replica": event.replica, "state": event.state, "detail": event.detail}
+    log.log(level, "%s#%d %s%s", event.model, event.replica, event.state, detail, extra=extra)

@@ -120,7 +120,7 @@ class Measures:
 
     def __init__(self, listeners: Iterable[Callable[[list[Record]], None]] = ()) -> None:
         self._sums: dict[tuple[str, str], Sums] = {}
-        self._listeners = tuple(listeners)
+        self.listeners = tuple(listeners)
         self._ended: list[Ended] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -157,5 +157,5 @@ class Measures:
             record, sums = each.record(epoch)
             sums.add(record)
             records.append(record)
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener(records)

@@ -2,6 +2,9 @@
 
 import logging
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -104,3 +107,92 @@ async def test_many_at_once_are_written_in_order_while_more_come(tmp_path: Path)
     await log.close()
     await log.close()
     assert ids(file) == list(range(5_000))
+
+
+async def test_half_a_line_of_a_router_that_was_killed_spoils_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "requests.log"
+    file.write_bytes(b'{"time":"2026-11-20T16:15:40Z","id":"ha')
+    log = RequestsLog(file, max_size=1 << 20, keep=3)
+    log.add([record(1)])
+    log.add([record(2)])
+    await log.close()
+    half, *lines = file.read_bytes().splitlines()
+    assert half.endswith(b"ha")
+    assert [msgspec.json.decode(line)["id"] for line in lines] == ["1", "2"]
+
+
+async def test_more_at_once_than_a_file_may_hold_moves_no_empty_file_away(tmp_path: Path) -> None:
+    file = tmp_path / "requests.log"
+    file.touch()
+    log = RequestsLog(file, max_size=1_000, keep=3)
+    log.add([record(number) for number in range(100)])
+    await log.close()
+    assert listed(tmp_path) == [file]
+    assert ids(file) == list(range(100))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not permitted")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)  # noqa: S607
+
+
+async def test_a_full_disk_is_told_once_leaves_whole_lines_and_is_forgotten_once_there_is_room(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (small_disk / "other").write_bytes(bytes(32 * 1024))
+    file = small_disk / "requests.log"
+    log = RequestsLog(file, max_size=1 << 20, keep=3)
+    kept: list[int] = []
+    with caplog.at_level(logging.WARNING, "router"):
+        while not caplog.messages:
+            kept = ids(file) if file.exists() else []
+            log.add([record(number) for number in range(len(kept), len(kept) + 50)])
+            await log.close()
+        for _ in range(3):
+            log.add([record(-1)] * 50)
+            await log.close()
+        assert ids(file) == kept == list(range(len(kept)))
+        assert kept
+        (message,) = caplog.messages
+        assert message.endswith("No space left on device")
+        (small_disk / "other").unlink()
+        log.add([record(len(kept))])
+        await log.close()
+    assert ids(file) == [*kept, len(kept)]
+    assert caplog.messages[1:] == ["requests are logged again", "200 requests were not logged"]
+
+
+def test_a_limit_on_files_is_no_more_than_that(tmp_path: Path) -> None:
+    """In a process of its own: the limit holds for all files that one writes."""
+    code = (
+        "import asyncio, resource, sys\n"
+        "from pathlib import Path\n"
+        "from test_requests_log import RequestsLog, record, ids\n"
+        "async def main():\n"
+        "    file = Path(sys.argv[1])\n"
+        "    log = RequestsLog(file, max_size=1 << 20, keep=3)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "    for number in range(200):\n"
+        "        log.add([record(number)])\n"
+        "        await log.close()\n"
+        "    kept = ids(file)\n"
+        "    assert 0 < len(kept) < 200 and kept == list(range(len(kept))), kept\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "requests.log"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={"PYTHONPATH": f"{Path(__file__).parents[1]}"},
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("requests cannot be logged to ")
+    assert line.endswith(": [Errno 27] File too large")

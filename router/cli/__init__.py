@@ -11,9 +11,13 @@ COMMANDS = {
     "up": "Start the engines and serve them.",
     "down": "Stop a running router and its engines.",
     "ps": "List the engines of a running router.",
+    "plan": "Print what a changed file would do.",
+    "apply": "Have the running router do it.",
     "logs": "Print an engine's log.",
     "check": "Check the file without starting anything.",
     "install": "Install an engine into an environment of its own.",
+    "pull": "Download the models before their engines start.",
+    "doctor": "Check the machine, the file and the running router.",
 }
 
 

@@ -19,7 +19,7 @@ file_option = click.option(
 
 def load_or_exit(option: str | None) -> Config:
     """The checked file; every fault on stderr and exit status 2 otherwise."""
-    from router.fleet.gpus import read_nvml  # noqa: PLC0415 - spares the other commands its import
+    from router.fleet.inventory import read_nvml  # noqa: PLC0415 - spares the other commands its import
 
     try:
         return load(find_file(option), read_nvml)

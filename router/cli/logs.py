@@ -1,75 +1,171 @@
+import heapq
 import os
+import select
+import sys
 import time
 from collections import deque
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from router.cli.common import fail, file_option, find_state
+from router.cli.log_printer import Printer
+from router.cli.log_reader import Line, LogReader
+from router.config import find_file
+from router.config.reading import parse
+from router.config.values import Unfit, parse_duration
 from router.fleet.files import Files
 
 LOOK = 0.2
 """Seconds between two looks for what is new."""
-CHUNK = 2**16
+LINES = 200
 
 
-@click.command(epilog="Example: router logs qwen -f")
-@click.argument("model")
+def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """`10m`, that long ago, or a time; in seconds since 1970."""
+    if value is None:
+        return None
+    with suppress(Unfit):
+        return time.time() - parse_duration(value)
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError):
+        words = f"{value!r} is no time; write 10m, 1h30m, 2026-11-20T10:00 or 2026-11-20T10:00Z"
+        raise click.BadParameter(words) from None
+
+
+@click.command(epilog="Example: router logs qwen -f --since 10m")
+@click.argument("model", required=False)
 @file_option
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
-@click.option("--replica", default=0, show_default=True, help="Which replica's.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=200, show_default=True, help="How many last lines.")
-def command(model: str, option: str | None, follow: bool, replica: int, lines: int) -> None:
-    """Print an engine's log, of this run and those before it."""
+@click.option(
+    "--since", callback=_since, metavar="TIME", help="Only what came in the last 10m, or since 2026-11-20T10:00."
+)
+@click.option("--replica", type=click.IntRange(0), metavar="N", help="Only this replica's; without it all of them.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), metavar="N", help=f"How many last lines: {LINES}, or all with --since."
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Print the time in front of each line.")
+@click.option("--requests", is_flag=True, help="The log of the requests to all models, instead of an engine's.")
+def command(
+    model: str | None,
+    option: str | None,
+    follow: bool,
+    since: float | None,
+    replica: int | None,
+    lines: int | None,
+    timestamps: bool,
+    requests: bool,
+) -> None:
+    """Print the log of a model's engines, of this run and those before it."""
+    if (model is None) != requests:
+        raise click.UsageError("name a MODEL, or give --requests")
     files = Files(find_state(option))
-    file = files.log(model, replica)
-    if not file.exists():
+    logs = Requests(files) if model is None else Replicas(files, option, model, replica)
+    lines = LINES if lines is None and since is None else lines
+    try:
+        with suppress(KeyboardInterrupt):
+            _print(logs, Printer(logs.label, timestamps), follow, since, lines)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left for it cannot be printed
+        if not isinstance(error, BrokenPipeError):
+            fail(f"cannot go on: {error}")
+
+
+class Requests:
+    """The requests' log."""
+
+    label = ""
+
+    def __init__(self, files: Files) -> None:
+        self._file = files.state_dir / "requests.log"
+        self.missing = f"no requests in {self._file}; does the file say `log: {{access: false}}`?"
+        self.expected = True
+
+    def find(self) -> dict[int, Path]:
+        return {0: self._file} if self._file.exists() else {}
+
+
+class Replicas:
+    """The logs of a model's replicas. `name` may be an alias, where the file is at hand."""
+
+    def __init__(self, files: Files, option: str | None, name: str, replica: int | None) -> None:
+        names = _declared(option)
+        self.label = names.get(name, name)
+        self.expected = name in names
+        self._replica = replica
+        self._pattern = files.log(self.label, 0)
+        self._logs = files.logs
+        which = self.label if replica is None else f"{self.label}#{replica}"
         known = ", ".join(sorted(files.models())) or "none; start the router with `router up`"
-        fail(f"no log of {model}#{replica} in {files.logs}; models with a log: {known}")
-    logs = _open(file)
-    click.echo(b"".join(deque((line for log in logs for line in log), maxlen=lines)), nl=False)
-    with suppress(KeyboardInterrupt):
-        while follow:
-            logs = _follow(file, logs[-1])
-            time.sleep(LOOK)
+        self.missing = f"no log of {which} in {files.logs}; models with a log: {known}"
+
+    def find(self) -> dict[int, Path]:
+        """Those there are now, by number."""
+        begin = self._pattern.name.removesuffix("0.log")
+        numbers = {path.name[len(begin) : -4]: path for path in self._logs.glob(f"{begin}*.log")}
+        found = {int(number): path for number, path in numbers.items() if number.isdecimal()}
+        return found if self._replica is None else {n: path for n, path in found.items() if n == self._replica}
 
 
-def _open(file: Path) -> list[BinaryIO]:
-    """The log and its rotated files, the oldest first."""
-    numbered = [path for path in file.parent.glob(f"{file.name}.*") if path.suffix[1:].isdecimal()]
-    rotated = sorted(numbered, key=lambda path: int(path.suffix[1:]), reverse=True)
-    logs: list[BinaryIO] = []
-    for path in (*rotated, file):
-        with suppress(FileNotFoundError):  # rotated away just now
-            logs.append(path.open("rb"))
-    return logs
+def _declared(option: str | None) -> dict[str, str]:
+    """The file's names and aliases of models that have engines here, each with its model, whatever else is wrong."""
+    file = find_file(option)
+    if not file.exists():
+        return {}
+    models = (parse(file.read_text("utf-8-sig"), os.environ).data or {}).get("models")
+    names: dict[str, str] = {}
+    for model, entry in models.items() if isinstance(models, dict) else ():
+        if isinstance(entry, dict) and "url" not in entry:
+            aliases = entry.get("aliases")
+            also = aliases if isinstance(aliases, list) else []
+            names |= {model: model, **{alias: model for alias in also if isinstance(alias, str)}}
+    return names
 
 
-def _follow(file: Path, last: BinaryIO) -> list[BinaryIO]:
-    """Prints what came after what was read of `last`, in it and in the files that followed it; the open one of now."""
-    _print_rest(last)
-    with ExitStack() as stack:
-        logs = [stack.enter_context(log) for log in _open(file)]
-        known = next((index for index, log in enumerate(logs) if _same(log, last)), -1)
-        newer = logs[known + 1 :]
-        if not newer:
-            return [last]
-        _print_rest(last)  # it was written to until it was rotated
-        for log in newer:
-            _print_rest(log)
-        last.close()
-        stack.pop_all()
-        for log in logs[:-1]:
-            log.close()
-        return logs[-1:]
+def _print(logs: Requests | Replicas, printer: Printer, follow: bool, since: float | None, lines: int | None) -> None:
+    first = b"" if since is None else _stamp(since)
+    with ExitStack() as opened:
+        readers = _open_new(logs, {}, opened)
+        if not readers and not (follow and logs.expected):
+            fail(logs.missing)
+        if not readers:
+            click.echo(f"router: {logs.missing}; waiting for it", err=True)
+        for reader in readers.values():
+            if since is not None:
+                reader.skip_before(since)
+            elif lines is not None:
+                reader.skip_to_last(lines)
+        history = _merged(readers, first)
+        printer.print(history if lines is None else deque(history, maxlen=lines), labelled=len(readers) > 1)
+        while follow and not _gone(LOOK):
+            readers = _open_new(logs, readers, opened)
+            printer.print(_merged(readers, first), labelled=len(readers) > 1)
 
 
-def _same(one: BinaryIO, other: BinaryIO) -> bool:
-    return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
+def _open_new(logs: Requests | Replicas, readers: dict[int, LogReader], opened: ExitStack) -> dict[int, LogReader]:
+    """`readers`, and those of logs that are new."""
+    new = {number: path for number, path in sorted(logs.find().items()) if number not in readers}
+    return readers | {number: opened.enter_context(closing(LogReader(path, number))) for number, path in new.items()}
 
 
-def _print_rest(log: BinaryIO) -> None:
-    while data := log.read(CHUNK):
-        click.echo(data, nl=False)
+def _merged(readers: dict[int, LogReader], first: bytes) -> Iterator[Line]:
+    """What has come in all of them, in the order of its time, without what came before `first`."""
+    lines = heapq.merge(*(reader.lines() for reader in readers.values()), key=attrgetter("order"))
+    return (line for line in lines if line.order >= first)
+
+
+def _stamp(seconds: float) -> bytes:
+    words = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return words.replace("+00:00", "Z").encode()
+
+
+def _gone(seconds: float) -> bool:
+    """Waits, unless nobody reads what is printed any more; whether that is so."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(seconds * 1000))

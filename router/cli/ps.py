@@ -1,3 +1,5 @@
+from typing import Any
+
 import click
 import msgspec
 
@@ -22,13 +24,15 @@ def command(option: str | None, as_json: bool) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
-def _record(row: Row) -> dict[str, object]:
+def _record(row: Row) -> dict[str, Any]:
     """Without what only the progress display needs."""
     return {name: value for name, value in msgspec.structs.asdict(row).items() if name not in ("state_s", "last_line")}
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     values = _record(row)
+    if (diagnosis := values.pop("diagnosis")) is not None:
+        values["error"] = f"{diagnosis.cause}; see `router doctor`"
     values["gpus"] = None if row.gpus is None else ",".join(row.gpus) or "none"
     values["uptime_s"] = None if row.uptime_s is None else f"{row.uptime_s:.0f}s"
     return tuple("-" if value is None else str(value) for value in values.values())

@@ -18,6 +18,7 @@ from router.config import Config
 from router.console.client import Client, NotRunning
 from router.fleet.files import Files
 from router.fleet.rows import Row
+from router.log import configure
 
 if TYPE_CHECKING:
     from router.app import Router
@@ -29,25 +30,33 @@ LOOK = 0.1
 @click.command(epilog="Example: router up -c router.yaml --detach")
 @file_option
 @click.option("--detach", is_flag=True, help="Return once everything is ready, and leave it running.")
-def command(option: str | None, detach: bool) -> None:
-    """Start the engines and serve them until Ctrl-C; a second Ctrl-C waits for nothing."""
+@click.option(
+    "--takeover", is_flag=True, help="Take the place of the router that runs, if one does, with its engines and socket."
+)
+def command(option: str | None, detach: bool, takeover: bool) -> None:
+    """Start the engines and serve them until Ctrl-C; a second Ctrl-C waits for nothing.
+
+    Engines that an earlier router left running, as it was killed, are adopted where the file still wants them as they
+    are. On SIGHUP the file is applied anew, as by `router apply`.
+    """
     endings = Endings()
     config = load_or_exit(option)
     if endings.any:
         sys.exit(1 if detach else 0)
     if detach:
-        _detach(config, endings)
+        _detach(config, endings, takeover)
     else:
-        _run(config, endings)
+        _run(config, endings, takeover)
 
 
-def _run(config: Config, endings: Endings) -> None:
-    from router.app import Broken, CannotStart, Router  # noqa: PLC0415 - spares `--help` its import
+def _run(config: Config, endings: Endings, takeover: bool) -> None:
+    from router.app import Broken, Router  # noqa: PLC0415 - spares `--help` its import
+    from router.sockets import CannotStart  # noqa: PLC0415
 
     screen = sys.stderr.isatty()
-    _log_to_stderr(screen)
+    configure(config.log_format, logging.WARNING if screen else logging.INFO, sys.stderr)
     try:
-        anyio.run(_watched, Router(config), config, screen, endings, backend_options={"use_uvloop": True})
+        anyio.run(_watched, Router(config), config, screen, endings, takeover, backend_options={"use_uvloop": True})
     except CannotStart as error:
         fail(str(error))
     except Broken as error:
@@ -65,14 +74,21 @@ def _let_go_of_the_terminal() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-async def _watched(router: "Router", config: Config, screen: bool, endings: Endings) -> None:
+async def _watched(router: "Router", config: Config, screen: bool, endings: Endings, takeover: bool) -> None:
     from router.cli.screen import watch  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
-    endings.listen(lambda: loop.call_soon_threadsafe(router.end))
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(router.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    endings.listen(lambda: loop.call_soon_threadsafe(router.end), lambda: loop.call_soon_threadsafe(reload))
     watching = asyncio.ensure_future(watch(router, config, screen))
     try:
-        await router.run()
+        await router.run(takeover=takeover)
     finally:
         endings.ignore()
         watching.cancel()
@@ -86,22 +102,13 @@ def _where(fault: BaseException | None) -> str:
     return f"{type(fault).__name__}: {fault}{place}"
 
 
-def _log_to_stderr(screen: bool) -> None:
-    """The router's own words; where there is a screen only its warnings, as the screen shows the rest."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.raiseExceptions = False  # a terminal that has gone is no fault
-    logging.getLogger("router").setLevel(logging.WARNING if screen else logging.INFO)
-    # uvicorn calls the end of `drain_timeout` an error.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: not record.getMessage().startswith("Cancel "))
-
-
-def _detach(config: Config, endings: Endings) -> None:
+def _detach(config: Config, endings: Endings, takeover: bool) -> None:
     """The same command in a session of its own, its output in the state folder; waits for it to be ready. If it ends
     first, an engine fails, or somebody stops the wait, nothing is left."""
     from router.cli.screen import greeting  # noqa: PLC0415
 
     log = config.state_dir / "router.log"
-    process, start = _start(config, log)
+    process, start = _start(config, log, takeover)
     try:
         reason = _wait(process, Client(config.state_dir), endings)
     except BaseException:
@@ -119,7 +126,7 @@ def _detach(config: Config, endings: Endings) -> None:
     click.echo(f"It runs in the background (pid {process.pid}, log {log}); end it with `router down`.")
 
 
-def _start(config: Config, log: Path) -> tuple["subprocess.Popen[bytes]", int]:
+def _start(config: Config, log: Path, takeover: bool) -> tuple["subprocess.Popen[bytes]", int]:
     """The process, and where its part of the log begins."""
     try:
         Files(config.state_dir).make()
@@ -127,6 +134,7 @@ def _start(config: Config, log: Path) -> tuple["subprocess.Popen[bytes]", int]:
         with log.open("ab") as output:
             # -P: a folder or file `router` in the current directory is not this program.
             argv = [sys.executable, "-P", "-m", "router", "up", "-c", str(config.file)]
+            argv += ["--takeover"] if takeover else []
             start = output.tell()
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

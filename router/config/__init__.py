@@ -2,7 +2,7 @@
 
 from router.config.faults import ConfigError, Fault
 from router.config.load import find_file, load, state_dir
-from router.config.specs import Config, EngineSpec, KeySpec, RemoteSpec, launch
+from router.config.specs import Config, EngineSpec, KeySpec, RemoteSpec, first_share, launch
 
 __all__ = [
     "Config",
@@ -12,6 +12,7 @@ __all__ = [
     "KeySpec",
     "RemoteSpec",
     "find_file",
+    "first_share",
     "launch",
     "load",
     "state_dir",

@@ -17,7 +17,7 @@ from router.config.faults import Where
 from router.config.reading import ENGINE_VARIABLES
 from router.config.schema import RouterFile
 from router.config.scope import Scope
-from router.config.specs import EngineSpec, GpuRequest, launch
+from router.config.specs import EngineSpec, first_share, launch
 
 FOR_REMOTES = ("api_key", "api_key_file", "upstream_model")
 
@@ -40,7 +40,7 @@ def resolve(scope: Scope, entry: Entry, options: Any, engines_dir: Path) -> Engi
     if launcher.recipes:
         _check_variables(scope, options, (*entry.where, "options"))
     source = _source(scope, launcher, entry)
-    request = gpus.request(scope, entry.values.gpus, entry.place("gpus"))
+    request = gpus.request(scope, entry.values.gpus, entry.place("gpus"), entry.values.accelerator)
     program = None if typed is ABSENT else _program(scope, launcher, entry, typed, engines_dir)
     if source is None or request is None or typed is ABSENT or kind not in launcher.kinds or entry.bad:
         return None
@@ -57,9 +57,13 @@ def resolve(scope: Scope, entry: Entry, options: Any, engines_dir: Path) -> Engi
         env=entry.values.env,
         replicas=entry.values.replicas,
         gpus=request,
+        accelerator=entry.values.accelerator,
         paths=frozenset(),
+        memory=entry.values.memory,
+        care=entry.care(),
         start_timeout=entry.values.start_timeout,
         stop_grace=entry.values.stop_grace,
+        retire_timeout=entry.values.retire_timeout,
     )
     return None if spec.program.form == "auto" else _rehearsed(scope, launcher, spec, entry)
 
@@ -162,21 +166,11 @@ def _exists(path: Path) -> bool:
 def _rehearsed(scope: Scope, launcher: Launcher, spec: EngineSpec, entry: Entry) -> EngineSpec | None:
     """Builds the command as the fleet will, so that what the launcher refuses is known before anything starts."""
     try:
-        command = launcher.command(launch(spec, port=1, key="", gpus=_share(spec.gpus, spec.replicas)))
+        command = launcher.command(launch(spec, port=1, key="", gpus=first_share(spec)))
     except Refusal as refusal:
         _refused(scope, refusal, entry)
         return None
     return msgspec.structs.replace(spec, paths=frozenset(command.paths))
-
-
-def _share(request: GpuRequest, replicas: int) -> tuple[str, ...] | None:
-    """The GPUs of the first replica, as the fleet places them (`router/fleet/gpus.py`)."""
-    if request.mode == "inherit":
-        return None
-    if request.mode == "count":
-        return tuple(map(str, range(request.count)))
-    share, rest = divmod(len(request.ids), replicas)
-    return request.ids if rest else request.ids[:share]
 
 
 def _refused(scope: Scope, refusal: Refusal, entry: Entry) -> None:

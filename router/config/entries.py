@@ -8,7 +8,7 @@ from router.config.convert import parts
 from router.config.document import ABSENT, Document
 from router.config.faults import Where
 from router.config.schema import ModelEntry, Shared
-from router.config.specs import Limits
+from router.config.specs import Care, Limits
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -26,6 +26,9 @@ class Entry(msgspec.Struct, frozen=True):
     def place(self, field: str) -> Where:
         """Where a shared field stands: in the model, else in `defaults`."""
         return (*self.where, field) if field in self.own else ("defaults", field)
+
+    def care(self) -> Care:
+        return Care(**{field: getattr(self.values, field) for field in Care.__struct_fields__})
 
     def limits(self) -> Limits:
         return Limits(**{field: getattr(self.values, field) for field in Limits.__struct_fields__})

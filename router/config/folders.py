@@ -6,7 +6,7 @@ from pathlib import Path
 from router.config.faults import Where
 from router.config.scope import Scope
 
-SOCKET = Path("run") / f"{'0' * 12}.sock"
+SOCKET = Path("run") / f"{'0' * 16}.sock"
 """As long as the longest socket below the state folder (see `router/fleet/files.py`)."""
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path: `sun_path` less its final NUL."""

@@ -1,5 +1,6 @@
 """`gpus:` against the GPUs that this machine has."""
 
+from launchers.devices import Accelerator
 from router.config.faults import Where
 from router.config.scope import Scope
 from router.config.specs import GpuRequest
@@ -7,12 +8,12 @@ from router.config.specs import GpuRequest
 Written = int | str | list[int | str] | None
 
 
-def request(scope: Scope, value: Written, where: Where) -> GpuRequest | None:
+def request(scope: Scope, value: Written, where: Where, accelerator: Accelerator = "cuda") -> GpuRequest | None:
     """None with its faults in the document."""
-    if value is None:
-        return GpuRequest()
-    if value in ("none", 0):
-        return GpuRequest("none")
+    if value is None or value in ("none", 0):
+        return GpuRequest("inherit" if value is None else "none")
+    if accelerator != "cuda":
+        return _unchecked(scope, value, where)
     if value == "auto" or isinstance(value, int):
         return _count(scope, 1 if value == "auto" else int(value), where)
     if isinstance(value, list):
@@ -22,6 +23,19 @@ def request(scope: Scope, value: Written, where: Where) -> GpuRequest | None:
         scope.document.fault(where, f"{scope.document.show(value)} may mean a number or a GPU", remedy)
         return None
     return _listed(scope, [value], where, lone=True)
+
+
+def _unchecked(scope: Scope, value: int | str | list[int | str], where: Where) -> GpuRequest | None:
+    """GPUs of which there is no inventory: by number alone."""
+    if value == "auto" or (isinstance(value, int) and value > 0):
+        return GpuRequest("count", 1 if value == "auto" else int(value))
+    items = value if isinstance(value, list) else [value]
+    ids = tuple(str(item) for item in items)
+    if ids and all(each.isdecimal() for each in ids) and len(set(ids)) == len(ids) and isinstance(value, list):
+        return GpuRequest("ids", ids=ids)
+    remedy = "write a number of GPUs, or a list of indices, each once: [0, 1]"
+    scope.document.fault(where, f"{scope.document.show(value)} names no GPUs of this accelerator", remedy)
+    return None
 
 
 def _count(scope: Scope, count: int, where: Where) -> GpuRequest | None:

@@ -26,7 +26,7 @@ def resolve(document: Document, entries: list[KeyEntry]) -> list[KeySpec]:
             document.fault(where, problem, "give each client a key of its own")
         if digest:
             places.setdefault(digest, index)
-            found.append(KeySpec(entry.name, digest))
+            found.append(KeySpec(entry.name, digest, entry.admin))
         places.setdefault(entry.name, index)
     return found
 

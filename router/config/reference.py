@@ -66,11 +66,11 @@ def _top() -> Iterator[str]:
 
 def _keys() -> Iterator[str]:
     """The two ways to write one."""
-    name, *ways = msgspec.structs.fields(KeyEntry)
-    for field in (name, *ways):
+    name, *others = msgspec.structs.fields(KeyEntry)
+    for field in (name, *others):
         yield from (f"#   {line}" for line in _wrapped(f"{field.name}: {about(field.type)[0]}", 4))
     yield "#keys:"
-    for way, holder in zip(ways, ("dify", "n8n"), strict=True):
+    for way, holder in zip((field for field in others if field.name in ("hash", "key")), ("dify", "n8n"), strict=True):
         yield f"#  - {_inline({name.name: holder, way.name: about(way.type)[1][0]})}"
     yield ""
 

@@ -13,7 +13,11 @@ from router.config.scope import Scope
 from router.config.specs import RemoteSpec
 from router.config.values import Secret, Unfit, parse_secret
 
-FOR_ENGINES = ("model", "environment", "gpus", "args", "options", "env", "replicas", "start_timeout", "stop_grace")
+FOR_ENGINES = (
+    "model", "environment", "gpus", "accelerator", "memory", "args", "options", "env", "replicas",
+    "start_timeout", "stop_grace", "retire_timeout", "liveness_interval", "liveness_timeout", "liveness_failures",
+    "deep_probe",
+)  # fmt: skip
 LARGEST_KEY_FILE = 65536
 _REMEDY = "write it like https://api.example.com/v1"
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from launchers import LAUNCHERS
+from launchers.devices import Accelerator
 from router.config import engines, folders, gpus, keys, listen, names, remotes
 from router.config.convert import convert, parts
 from router.config.document import ABSENT, Document
 from router.config.entries import read_defaults, read_entry
-from router.config.schema import KeyEntry, ModelEntry, RouterFile
+from router.config.schema import KeyEntry, ModelEntry, RouterFile, Shared
 from router.config.scope import Scope
 from router.config.specs import Config, EngineSpec, KeySpec, RemoteSpec
 
@@ -24,7 +25,7 @@ def resolve(scope: Scope, file: Path) -> Config | None:
     written, written_keys = data.pop("models", None), data.pop("keys", None)
     defaults = read_defaults(document, data.pop("defaults", None))
     if defaults.get("gpus") is not ABSENT:
-        gpus.request(scope, defaults.get("gpus"), ("defaults", "gpus"))
+        gpus.request(scope, defaults.get("gpus"), ("defaults", "gpus"), _accelerator(defaults))
     given = parts(document, {**data, "models": {}}, RouterFile, (), _BELOW_A_MODEL)
     entry = RouterFile(**{field: part for field, part in given.items() if part is not ABSENT})
     engines_dir = folders.engines(scope, entry.engines_dir)
@@ -49,11 +50,17 @@ def resolve(scope: Scope, file: Path) -> Config | None:
         send_timeout=entry.send_timeout,
         drain_timeout=entry.drain_timeout,
         orphan_grace=entry.orphan_grace,
+        log_format=entry.log.format,
         log_access=entry.log.access,
         log_max_size=entry.log.max_size,
         log_keep=entry.log.keep,
         secrets=_secrets(document),
     )
+
+
+def _accelerator(defaults: dict[str, Any]) -> Accelerator:
+    written: Any = defaults.get("accelerator", ABSENT)
+    return Shared().accelerator if written is ABSENT else written
 
 
 def _secrets(document: Document) -> frozenset[str]:

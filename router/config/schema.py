@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from launchers.base import Kind
+from launchers.devices import Accelerator
 from router.config.values import Digest, Duration, Secret, Size, Timeout
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -28,6 +29,10 @@ class Shared(msgspec.Struct, kw_only=True, frozen=True):
             2,
         ),
     ] = None
+    accelerator: Annotated[
+        Accelerator,
+        _text("Whose GPUs they are. Others than cuda are written by index, and neither counted nor checked.", "rocm"),
+    ] = "cuda"
     env: Annotated[
         dict[str, str],
         _text(
@@ -47,6 +52,29 @@ class Shared(msgspec.Struct, kw_only=True, frozen=True):
     stop_grace: Annotated[
         Duration, _text("How long an engine may take to end after SIGTERM before all of it is killed.", "30s")
     ] = Duration(30)
+    retire_timeout: Annotated[
+        Duration,
+        _text(
+            "How long the requests at an engine may go on when a changed file replaces or removes it (`router apply`).",
+            "5m",
+        ),
+    ] = Duration(300)
+    memory: Annotated[
+        Size | None,
+        _text("What a replica takes of each of its GPUs; else it is measured, and estimated the first time.", "18GiB"),
+    ] = None
+    liveness_interval: Annotated[
+        Timeout, _text("How often an engine that is ready and says nothing is asked whether it lives.", "10s")
+    ] = Timeout(10)
+    liveness_timeout: Annotated[Timeout, _text("How long it may take to answer that.", "5s")] = Timeout(5)
+    liveness_failures: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=100),
+        _text("After how many failures in a row it is ended and started again; after two it gets no requests.", 3),
+    ] = 3
+    deep_probe: Annotated[
+        bool, _text("Whether an engine without requests is asked for one token as well, each time.", False)
+    ] = False
     queue_timeout: Annotated[
         Duration,
         _text("How long a request waits for a replica before it is answered with 503; 0: it does not wait.", "1m"),
@@ -120,10 +148,17 @@ class KeyEntry(msgspec.Struct, kw_only=True, frozen=True):
     key: Annotated[
         Secret | None, _text("The key itself, 8 characters or more, from the environment.", "${N8N_KEY}")
     ] = None
+    admin: Annotated[
+        bool, _text("Whether its errors tell all about an engine that failed, the end of its log too.", False)
+    ] = False
 
 
 class LogEntry(msgspec.Struct, kw_only=True, frozen=True):
-    """The log file of each engine, and the one of all requests."""
+    """The router's own log, the log file of each engine, and the one of all requests."""
+
+    format: Annotated[
+        Literal["text", "json"], _text("How the router writes its own log on stderr: for people or machines.", "text")
+    ] = "text"
 
     access: Annotated[bool, _text("Whether each request is a line of JSON in `requests.log` in `state_dir`.", True)] = (
         True

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from launchers.base import Kind, Launch, Program, Source
+from launchers.devices import Accelerator
 from router.config.values import Secret
 
 
@@ -28,6 +29,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stall_timeout: float
 
 
+class Care(msgspec.Struct, frozen=True, kw_only=True):
+    """How a ready engine is watched; times in seconds."""
+
+    liveness_interval: float
+    liveness_timeout: float
+    liveness_failures: int
+    deep_probe: bool
+
+
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A model whose engines are started here."""
 
@@ -43,9 +53,13 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     replicas: int
     gpus: GpuRequest
+    accelerator: Accelerator
     paths: frozenset[str]
+    memory: int | None
+    care: Care
     start_timeout: float
     stop_grace: float
+    retire_timeout: float
 
     def __repr__(self) -> str:
         """Without the values: `env`, `args` and `options` may hold secrets."""
@@ -72,6 +86,7 @@ class KeySpec(msgspec.Struct, frozen=True):
 
     name: str
     digest: bytes
+    admin: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +104,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout: float
     drain_timeout: float
     orphan_grace: float
+    log_format: Literal["text", "json"]
     log_access: bool
     log_max_size: int
     log_keep: int
@@ -107,5 +123,17 @@ def launch(spec: EngineSpec, *, port: int, key: str, gpus: tuple[str, ...] | Non
         port=port,
         key=key,
         gpus=gpus,
+        accelerator=spec.accelerator,
         program=spec.program,
     )
+
+
+def first_share(spec: EngineSpec) -> tuple[str, ...] | None:
+    """The GPUs of the first replica as far as a command depends on them: the right ones, or only the right number."""
+    request = spec.gpus
+    if request.mode == "inherit":
+        return None
+    if request.mode == "count":
+        return tuple(map(str, range(request.count)))
+    share, rest = divmod(len(request.ids), spec.replicas)
+    return request.ids if rest else request.ids[:share]

@@ -2,18 +2,23 @@
 
 import os
 import socket
+from typing import Any
 
 import msgspec
 
-from router.fleet.rows import Info, Row
+from router.fleet.rows import Info, Plan, Row
 
 SOCKET = "router.sock"
-TIMEOUT = 10.0
-"""Seconds for an answer: the router is at hand, and has none that takes long."""
+TIMEOUT = 30.0
+"""Seconds for an answer: the router is at hand, and the one that takes longest is to check a file."""
 
 
 class NotRunning(Exception):
     """No router answers in the state folder. The message says why, for people."""
+
+
+class Declined(Exception):
+    """The router runs and does not do what was asked. The message says why, for people."""
 
 
 class Client:
@@ -31,6 +36,18 @@ class Client:
     def stop(self, *, now: bool = False) -> None:
         self._ask("POST", "/kill" if now else "/stop")
 
+    def plan(self, file: os.PathLike[str]) -> Plan:
+        """Raises Declined."""
+        return msgspec.json.decode(self._ask("POST", "/plan", {"path": os.fspath(file)}), type=Plan)
+
+    def apply(self, file: os.PathLike[str]) -> Plan:
+        """Raises Declined; then nothing has changed."""
+        return msgspec.json.decode(self._ask("POST", "/apply", {"path": os.fspath(file)}), type=Plan)
+
+    def hand_over(self, socket: os.PathLike[str]) -> None:
+        """To whoever listens there."""
+        self._ask("POST", "/takeover", {"path": os.fspath(socket)})
+
     @property
     def _path(self) -> str:
         return os.path.join(self.state_dir, SOCKET)
@@ -43,16 +60,18 @@ class Client:
             except OSError:
                 raise NotRunning(f"no router runs in {self.state_dir}") from None
 
-    def _ask(self, method: str, path: str) -> bytes:
+    def _ask(self, method: str, path: str, body: Any = None) -> bytes:
         self._knock()
         import httpx2  # noqa: PLC0415 - the router shares this module's names, and has no use for the library
 
         transport = httpx2.HTTPTransport(uds=self._path)
         try:
             with httpx2.Client(transport=transport, base_url="http://router", timeout=TIMEOUT) as client:
-                answer = client.request(method, path)
+                answer = client.request(method, path, json=body)
         except httpx2.HTTPError as error:
             raise NotRunning(f"the router in {self.state_dir} does not answer: {error}") from None
+        if answer.status_code == 409:
+            raise Declined(answer.text)
         if answer.status_code != 200:
             raise NotRunning(f"the router in {self.state_dir} answers {answer.status_code}; is it of another version?")
         return answer.content

@@ -25,7 +25,7 @@ class RequestsLog:
     """Takes records on the loop, and writes them in a thread, so that a slow disk holds nobody up."""
 
     def __init__(self, file: Path, *, max_size: int, keep: int) -> None:
-        self._file, self._max_size, self._keep = file, max_size, keep
+        self._file, self.max_size, self.keep = file, max_size, keep
         self._records: list[Record] = []
         self._writing: asyncio.Future[None] | None = None
         self._batch = self._dropped = 0
@@ -60,14 +60,18 @@ class RequestsLog:
     def _write(self, records: list[Record]) -> None:
         lines = _encode(records)
         with suppress(FileNotFoundError):
-            if self._file.stat().st_size + len(lines) > self._max_size:
+            size = self._file.stat().st_size
+            if size and size + len(lines) > self.max_size:
                 self._rotate()
-        with open(self._file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(lines)
+        handle = os.open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _append(handle, lines)
+        finally:
+            os.close(handle)
 
     def _rotate(self) -> None:
-        if self._keep:
-            RotatingFileHandler(self._file, backupCount=self._keep, delay=True).doRollover()
+        if self.keep:
+            RotatingFileHandler(self._file, backupCount=self.keep, delay=True).doRollover()
         else:
             self._file.unlink()
 
@@ -81,6 +85,20 @@ class RequestsLog:
             log.warning("requests are logged again")
         self._failing = error is not None
         if error is None and self._dropped and not self._records:
-            log.warning("%d requests were not logged", self._dropped)
+            log.warning("%d requests were not logged", self._dropped, extra={"lost": self._dropped})
             self._dropped = 0
         self._write_on()
+
+
+def _append(handle: int, lines: bytes) -> None:
+    """All of them or, as far as the disk lets it, none: a part of a line would spoil the next one. Raises OSError."""
+    size = os.fstat(handle).st_size
+    torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"  # by the end of an earlier router
+    data = b"\n" + lines if torn else lines
+    try:
+        while data:
+            data = data[os.write(handle, data) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(handle, size)
+        raise

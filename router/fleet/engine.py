@@ -5,22 +5,27 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
 
-from launchers import LAUNCHERS
 from launchers.base import Command, Refusal
 from router.catalog import Address, Model, Target
-from router.config import EngineSpec, launch
+from router.config import EngineSpec
+from router.fleet.autopsy import Autopsy, Findings
+from router.fleet.environment import environment
+from router.fleet.files import Files
+from router.fleet.gpu_room import GpuRoom, NoRoom, Seat
+from router.fleet.identity import Gpus, Note, command_of, fingerprint
+from router.fleet.liveness import Liveness, Wedged
 from router.fleet.ports import Ports
 from router.fleet.probe import listens, ready
-from router.fleet.runtime import Exit, Run, Runtime, Start, StartFailed
+from router.fleet.runtime import Exit, Found, Run, Runtime, Start, StartFailed
 from router.fleet.states import TRANSITIONS, State
+
+T = TypeVar("T")
 
 POLL = 0.05
 """Seconds between two probes of a starting engine."""
@@ -34,190 +39,338 @@ HEALTHY = 600.0
 """Seconds after which a ready engine's earlier failures are forgotten."""
 
 
+SCARCE = 5.0
+"""Seconds between two looks whether there is room for it by now."""
+
+
 class Failure(Exception):
-    """The engine did not get ready, or ended by itself. The message says why, for people."""
+    """The engine did not get ready, or ended by itself. The message says why, for people. `waited`: the seconds of
+    `start_timeout` that were not enough."""
+
+    def __init__(self, message: str, *, waited: float | None = None) -> None:
+        super().__init__(message)
+        self.waited = waited
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class Unwanted(Exception):
+    """It is no longer wanted, and nothing of it was started yet."""
+
+
+class Surroundings(msgspec.Struct):
     """What all replicas share."""
 
     runtime: Runtime
     ports: Ports
+    gpus: GpuRoom
+    files: Files
     secrets: frozenset[str]
     """Variables of the router's environment that no engine inherits."""
+    cleared: asyncio.Event
+    """What an earlier router left and nobody wants is gone."""
     changed: Callable[["Engine", str], None]
     """Told of each change of a state, with the reason."""
 
 
-class Engine:
-    """`spec`'s replica number `replica`, on `gpus`. Attributes may be read by anyone, and change in `run` alone."""
+class Life(msgspec.Struct, frozen=True):
+    """One run of the engine, and how to speak to it."""
 
-    def __init__(
-        self, spec: EngineSpec, replica: int, gpus: tuple[str, ...] | None, model: Model, around: Surroundings
-    ) -> None:
-        self.spec, self.replica, self.gpus, self.model = spec, replica, gpus, model
+    run: Run
+    command: Command
+    port: int
+    key: str
+    seat: Seat
+    autopsy: Autopsy
+    uptime: float = 0.0
+    """Seconds that it had been there before it was adopted."""
+
+
+class Engine:
+    """`spec`'s replica number `replica`. Attributes may be read by anyone, and change in `run` alone."""
+
+    def __init__(self, spec: EngineSpec, replica: int, model: Model, around: Surroundings) -> None:
+        self.spec, self.replica, self.model = spec, replica, model
         self.state = State.STOPPED
         self.since = time.monotonic()
         self.error: str | None = None
+        self.findings: Findings | None = None
+        """Of the last run that failed, until one is ready again."""
         self.restarts = 0
+        self.gpus: Gpus = None
         self.pid: int | None = None
         self.target: Target | None = None
         self.port: int | None = None
         self.last_line = ""
+        self.life: Life | None = None
+        self.served = anyio.Event()
+        """It has been ready once."""
         self._around = around
+        self._found: tuple[Found, Note] | None = None
         self._failures = 0
         self._unwanted = anyio.Event()
         self._hurry = anyio.Event()
+        self._released = False
+        self._drain = 0.0
+        self._drained = anyio.Event()
 
-    def stop(self) -> None:
-        """Asks for the end; `run` returns once every process is gone."""
+    def adopt(self, found: Found, note: Note) -> None:
+        """Before `run`: the first time it is this, of an earlier router, rather than started."""
+        self._found = (found, note)
+
+    def stop(self, drain: float = 0.0) -> None:
+        """Asks for the end; `run` returns once every process is gone. Requests in flight may go on for `drain` seconds;
+        asked again without, no longer."""
+        if drain and not self._unwanted.is_set():
+            self._drain = drain
+        elif not drain:
+            self._drained.set()
         self._unwanted.set()
 
     def kill(self) -> None:
         """After `stop`: without a grace."""
         self._hurry.set()
 
+    def release(self) -> None:
+        """Asks to let go of the engine as it is, for another router; `run` returns then."""
+        self._released = True
+        self._unwanted.set()
+
     async def run(self) -> None:
-        """Keeps the engine running until `stop`."""
+        """Keeps the engine running until `stop` or `release`."""
         while not self._unwanted.is_set():
             try:
                 await self._live()
+            except Unwanted:
+                break
+            except NoRoom as scarcity:
+                self.error, self.findings = str(scarcity), None
+                self._enter(State.FAILED, self.error)
+                with anyio.move_on_after(SCARCE):
+                    await self._unwanted.wait()
             except Failure as failure:
                 self.error = str(failure)
                 self._enter(State.FAILED, self.error)
                 await self._back_off()
-        if self.state is not State.STOPPED:
+        if self.state is not State.STOPPED and not self._released:
             self._enter(State.STOPPED)
 
     async def _live(self) -> None:
-        """One run of the engine, until it is no longer wanted. Raises Failure."""
+        """One run of the engine, until it is no longer wanted. Raises Failure, NoRoom, Unwanted."""
         self._enter(State.STARTING)
         try:
-            port = self.port = self._around.ports.take()
-        except OSError as error:
-            raise Failure(str(error)) from None
-        key = secrets.token_urlsafe(24)
-        try:
-            command = self._command(port, key)
-            run = await self._start(command)
-            self.pid = run.pid
-            await self._serve(run, command, port, key)
-        except Failure as failure:
-            raise Failure(str(failure).replace(key, "(its key)")) from None
+            life = self.life = await self._adopt() or await self._start()
+            await self._serve(life)
         finally:
-            self._around.ports.give_back(port)
-            self.pid = self.port = None
+            if self.port is not None:
+                self._around.ports.give_back(self.port)
+            self.life = self.pid = self.port = None
             self.last_line = ""
 
-    def _command(self, port: int, key: str) -> Command:
-        """The launcher refused nothing when the file was checked; what is on disk may have changed since."""
+    async def _adopt(self) -> Life | None:
+        """What an earlier router has started, once."""
+        if self._found is None:
+            return None
+        (found, note), self._found = self._found, None
         try:
-            return LAUNCHERS[self.spec.engine].command(launch(self.spec, port=port, key=key, gpus=self.gpus))
-        except Refusal as refusal:
-            raise Failure(str(refusal)) from None
+            command = command_of(self.spec, note.port, note.key, note.gpus)
+            run = await found.adopt()
+        except (Refusal, OSError):  # it has gone meanwhile
+            return None
+        self._around.ports.hold(note.port)
+        self.pid, self.port, self.gpus = run.pid, note.port, note.gpus
+        seat = self._around.gpus.adopted(self.spec, self.replica, note.gpus)
+        autopsy = Autopsy(self._around.files, self.spec, self.replica, found.since)
+        return Life(run, command, note.port, note.key, seat, autopsy, max(0.0, time.time() - found.since))
 
-    async def _start(self, command: Command) -> Run:
-        inherited = {name: value for name, value in os.environ.items() if name not in self._around.secrets}
-        env = environment(inherited, command, self.spec.env)
-        start = Start(
-            model=self.spec.name, replica=self.replica, argv=command.argv, env=env, grace=self.spec.stop_grace
-        )
+    async def _start(self) -> Life:
+        await self._unless_unwanted(self._around.cleared.wait())
+        seat = await self._unless_unwanted(self._around.gpus.seat(self.spec, self.replica, self._wait_for))
+        self.gpus, autopsy = seat.gpus, Autopsy(self._around.files, self.spec, self.replica)
         try:
-            return await self._around.runtime.start(start)
-        except StartFailed as error:
+            port = self.port = self._around.ports.take()
+            key = secrets.token_urlsafe(24)
+            command = command_of(self.spec, port, key, seat.gpus)
+            note = Note(
+                model=self.spec.name, replica=self.replica, port=port, key=key, gpus=seat.gpus,
+                fingerprint=fingerprint(self.spec, seat.gpus),
+            )  # fmt: skip
+            run = await self._around.runtime.start(self._described(command, note))
+        except (OSError, Refusal, StartFailed) as error:
+            await seat.leave()
             raise Failure(str(error)) from None
+        except BaseException:
+            await seat.leave()
+            raise
+        self.pid = run.pid
+        return Life(run, command, port, key, seat, autopsy)
 
-    async def _serve(self, run: Run, command: Command, port: int, key: str) -> None:
+    def _wait_for(self, words: str) -> None:
+        self.last_line = words
+
+    def _described(self, command: Command, note: Note) -> Start:
+        inherited = {name: value for name, value in os.environ.items() if name not in self._around.secrets}
+        return Start(
+            model=self.spec.name,
+            replica=self.replica,
+            argv=command.argv,
+            env=environment(inherited, command, self.spec.env),
+            grace=self.spec.stop_grace,
+            note=msgspec.to_builtins(note),
+        )
+
+    async def _serve(self, life: Life) -> None:
         """Waits for readiness, then for the end: the engine's own, which is a Failure, or ours."""
+        run = life.run
         ended = asyncio.ensure_future(run.ended())
         ends = [ended, asyncio.ensure_future(run.exited()), asyncio.ensure_future(self._unwanted.wait())]
         failure: Failure | None = None
         try:
-            await self._get_ready(run, command, port, key, ends)
+            await self._get_ready(life, ends)
             if not any(end.done() for end in ends):
-                self._offer(command, port, key)
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                await life.seat.ready((await run.look())[0] if life.seat.gpus else ())
+                await self._stay_ready(life, ends)
         except Failure as error:
             failure = error
         finally:
-            self._withdraw()
             for end in ends[1:]:
                 end.cancel()
+        if self._released and not ended.done():
+            ended.cancel()
+            await asyncio.wait((ended,))
+            run.leave()
+            return
         by_itself = failure is None and (ended.done() or not self._unwanted.is_set())
-        exit = await self._end(run, ended, by_itself=by_itself)  # noqa: A001
+        async with life.seat.leaving():
+            exit = await self._end(run, ended, by_itself=by_itself, wanted=failure is None)  # noqa: A001
         if failure is not None or by_itself:
-            raise failure or Failure(exit.describe())
+            failure = failure or Failure(exit.describe())
+            self.findings = await life.autopsy.findings(
+                life.command, life.port, life.key, exit.status if by_itself else None, failure.waited
+            )
+            raise Failure(str(failure).replace(life.key, "(its key)"))
 
-    async def _get_ready(
-        self, run: Run, command: Command, port: int, key: str, ends: Sequence[asyncio.Future[Any]]
-    ) -> None:
+    async def _get_ready(self, life: Life, ends: Sequence[asyncio.Future[Any]]) -> None:
         """Returns once it can serve, or one of `ends` has come. Raises Failure when it takes too long."""
-        probing = asyncio.ensure_future(self._probe(run, command, port, key))
+        probing = asyncio.ensure_future(self._probe(life))
         try:
             timeout = self.spec.start_timeout
             done, _ = await asyncio.wait((probing, *ends), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if probing in done:
                 probing.result()
             elif not done:
-                raise Failure(f"not ready within {timeout:g} s (`start_timeout`): {self.last_line}")
+                raise Failure(f"not ready within {timeout:g} s (`start_timeout`): {self.last_line}", waited=timeout)
         finally:
             probing.cancel()
 
-    async def _probe(self, run: Run, command: Command, port: int, key: str) -> None:
+    async def _probe(self, life: Life) -> None:
         """Returns once the probe answers and the port is the engine's own. Raises Failure if it is somebody else's."""
         pids: list[int] = []
         looked = 0.0
-        while not (await ready(command.readiness, port, key) and (pids := await self._look(run))):
+        while not (await ready(life.command.readiness, life.port, life.key) and (pids := await self._look(life.run))):
             if time.monotonic() - looked > LOOK:
+                await self._look(life.run)
                 looked = time.monotonic()
-                await self._look(run)
             await anyio.sleep(POLL)
-        if not await asyncio.to_thread(listens, pids, port):
-            raise Failure(f"port {port} answers, but it is not the engine that listens there")
+        if not await asyncio.to_thread(listens, pids, life.port):
+            raise Failure(f"port {life.port} answers, but it is not the engine that listens there")
 
     async def _look(self, run: Run) -> list[int]:
         pids, self.last_line = await run.look()
         return pids
 
-    async def _end(self, run: Run, ended: asyncio.Future[Exit], *, by_itself: bool) -> Exit:
+    async def _stay_ready(self, life: Life, ends: Sequence[asyncio.Future[Any]]) -> None:
+        """Until one of `ends` has come. Raises Failure when it serves no more."""
+        target = self._offer(life)
+        watching = asyncio.ensure_future(
+            Liveness(self.model, target, life.command, life.port, life.key, lambda: self.spec.care).watch()
+        )
+        try:
+            await asyncio.wait((watching, *ends), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done() and not any(end.done() for end in ends):
+                watching.result()
+        except Wedged as error:
+            raise Failure(str(error)) from None
+        finally:
+            watching.cancel()
+            if not self._released:
+                self._withdraw()
+
+    async def _end(self, run: Run, ended: asyncio.Future[Exit], *, by_itself: bool, wanted: bool) -> Exit:
         """Every process of the run is gone afterwards. If the first exited `by_itself` nothing else may be left."""
         if by_itself:
             await asyncio.wait((ended,), timeout=LEFTOVERS)
         if not ended.done():
-            if self.state is State.READY and not by_itself:
+            if self.state is State.READY and not by_itself and wanted:
                 self._enter(State.DRAINING)
+                await self._let_finish(ended)
             self._enter(State.STOPPING)
             run.stop(self.spec.stop_grace)
-            hurry = asyncio.ensure_future(self._hurry.wait())
-            await asyncio.wait((ended, hurry), return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
+            await self._hurried(ended)
             if not ended.done():
                 run.stop(0)
         exit = await ended  # noqa: A001
+        self.target = None
         if exit.left:
             self.error = f"the processes {exit.left} could not be ended"
         return exit
 
-    def _offer(self, command: Command, port: int, key: str) -> None:
+    async def _let_finish(self, ended: asyncio.Future[Exit]) -> None:
+        """The requests in flight, for as long as they may take."""
+        target = self.target
+        if target is None or not target.in_flight or not self._drain:
+            return
+        idle = asyncio.Event()
+        target.on_idle = idle.set
+        waits = [asyncio.ensure_future(event.wait()) for event in (idle, self._drained)]
+        with anyio.move_on_after(self._drain):
+            await self._hurried(*waits, ended)
+        for wait in waits:
+            wait.cancel()
+        target.on_idle = None
+
+    async def _hurried(self, *futures: asyncio.Future[Any]) -> None:
+        """Until one of them is done, or it is to be killed."""
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait((*futures, hurry), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+
+    def _offer(self, life: Life) -> Target:
         """The proxy may use it from here on."""
-        self.target = Target(
+        command = life.command
+        target = self.target = Target(
             f"{self.spec.name}#{self.replica}",
-            Address("127.0.0.1", port),
+            Address("127.0.0.1", life.port),
             served=command.served,
             paths=command.paths,
-            key=key,
+            key=life.key,
             idle=command.keep_alive.idle,
             reuse=command.keep_alive.requests,
             limit=command.concurrency,
         )
-        self.error = None
+        self.error = self.findings = None
         self._enter(State.READY)
-        self.model.add(self.target)
+        self.since -= life.uptime
+        self.served.set()
+        self.model.add(target)
+        return target
 
     def _withdraw(self) -> None:
-        if self.target is not None:
+        if self.target is not None and not self.target.removed:
             self.model.remove(self.target)
-            self.target = None
+
+    async def _unless_unwanted(self, work: Coroutine[Any, Any, T]) -> T:
+        """Raises Unwanted."""
+        working = asyncio.ensure_future(work)
+        unwanted = asyncio.ensure_future(self._unwanted.wait())
+        try:
+            await asyncio.wait((working, unwanted), return_when=asyncio.FIRST_COMPLETED)
+            if self._unwanted.is_set():
+                raise Unwanted
+            return working.result()
+        finally:
+            working.cancel()
+            unwanted.cancel()
 
     async def _back_off(self) -> None:
         """Waits longer after each failure in a row, with jitter so that replicas do not start in step."""
@@ -236,19 +389,3 @@ class Engine:
             self._failures = 0
         self.state, self.since = state, now
         self._around.changed(self, detail)
-
-
-def environment(inherited: Mapping[str, str], command: Command, own: Mapping[str, str]) -> dict[str, str]:
-    """The engine's environment: the inherited one less what the launcher scrubs, what it sets, and the model's own."""
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if not any(fnmatchcase(name, pattern) for pattern in command.scrub)
-    }
-    env = {**kept, **command.env, **own}
-    # What an engine's environment brings along (ninja for vLLM's kernels) is found as if it were activated. A folder
-    # that is on PATH already keeps its place: /bin of `bash serve.sh` must not come before the user's own environment.
-    program, path = Path(command.argv[0]), env.get("PATH", os.defpath)
-    if program.is_absolute() and str(program.parent) not in path.split(os.pathsep):
-        env["PATH"] = f"{program.parent}{os.pathsep}{path}"
-    return env

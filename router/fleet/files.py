@@ -1,7 +1,6 @@
 """What the fleet keeps in the state folder."""
 
 import errno
-import hashlib
 import os
 import stat
 from functools import cached_property
@@ -39,9 +38,9 @@ class Files:
         found = self.state_dir.stat()
         return f"{self.state_dir}#{found.st_dev:x}.{found.st_ino:x}#"
 
-    def socket(self, model: str, replica: int) -> Path:
-        """Short, whatever the name: a unix socket's path has at most 107 bytes."""
-        return self.run / f"{hashlib.sha256(f'{model}#{replica}'.encode()).hexdigest()[:12]}.sock"
+    def socket(self, run: str) -> Path:
+        """Of one run's keeper, by its name of 16 characters: a unix socket's path has at most 107 bytes."""
+        return self.run / f"{run}.sock"
 
     def log(self, model: str, replica: int) -> Path:
         """The file that is written now; rotated ones are called the same with `.1` (the newest), `.2`, … behind."""

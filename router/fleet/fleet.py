@@ -2,79 +2,175 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from router.catalog import Catalog
 from router.config import Config, EngineSpec
 from router.events import Events
 from router.fleet.engine import Engine, Surroundings
-from router.fleet.gpus import Gpu, place
+from router.fleet.files import Files
+from router.fleet.gpu_room import GpuRoom
+from router.fleet.identity import Note, fingerprint, is_same, read_note
+from router.fleet.inventory import Inventory
+from router.fleet.memory import free_memory, resident
 from router.fleet.ports import Ports
+from router.fleet.remembered import Remembered
 from router.fleet.rows import Row
-from router.fleet.runtime import Runtime
+from router.fleet.runtime import Found, Runtime
+from router.fleet.slot import Slot
 from router.fleet.states import State
+
+RELEASE_WAIT = 5.0
+"""Seconds for the engines to be let go of."""
 
 
 class Fleet:
     """Starts, keeps and ends the engines of `config`, and tells the catalogue which replicas are ready."""
 
-    def __init__(self, config: Config, catalog: Catalog, runtime: Runtime, gpus: Sequence[Gpu], events: Events) -> None:
-        specs = [spec for spec in config.models if isinstance(spec, EngineSpec)]
-        placed = place(specs, gpus)
-        self._runtime = runtime
-        self._events = events
-        self._hurry = asyncio.Event()
-        around = Surroundings(runtime, Ports(), config.secrets, self._changed)
-        self.engines = [
-            Engine(spec, replica, placed[spec.name, replica], catalog.resolve(spec.name), around)
-            for spec in specs
-            for replica in range(spec.replicas)
-        ]
+    def __init__(
+        self, config: Config, catalog: Catalog, runtime: Runtime, files: Files, inventory: Inventory, events: Events
+    ) -> None:
+        self._catalog, self._runtime, self._events = catalog, runtime, events
+        self._hurry, self._cleared, self._woken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._ending = self._released = False
+        self._specs = _specs(config)
+        self._gpus = GpuRoom(inventory, Remembered(files.state_dir / "memory.json"), self._specs)
+        self._around = Surroundings(runtime, Ports(), self._gpus, files, config.secrets, self._cleared, self._changed)
+        self._slots: dict[Slot, asyncio.Task[None] | None] = {
+            self._slot(spec, replica): None for spec in self._specs for replica in range(spec.replicas)
+        }
 
     async def run(self) -> None:
-        """Until `stop`, and then until no process of any engine is left. A fault of our own in one engine's task ends
-        the others in the same way, and is raised then."""
-        grace = max((engine.spec.stop_grace for engine in self.engines), default=0.0)
-        await self._runtime.clear(grace, self._hurry)
-        faults = [fault for fault in await asyncio.gather(*map(self._keep, self.engines)) if fault is not None]
-        await self._runtime.clear(grace, self._hurry)
+        """Until `stop`, and then until no process of any engine is left; or until `release`. A fault of our own in one
+        engine's task ends the others in the same way, and is raised then."""
+        found = list(await self._runtime.find())
+        rest = self._adopt(found)
+        clearing = asyncio.ensure_future(self._clear(rest, [each for each in found if each not in rest]))
+        faults: list[BaseException] = []
+        while not self._ending or self._slots:
+            for slot, task in self._slots.items():
+                if task is None:
+                    self._slots[slot] = self._begin(slot)
+            await self._woken.wait()
+            self._woken.clear()
+            faults += self._bury()
+        await clearing
+        if not self._released:
+            await self._clear(list(await self._runtime.find()), [])
         if faults:
             raise faults[0]
 
-    async def _keep(self, engine: Engine) -> Exception | None:
-        try:
-            await engine.run()
-        except Exception as fault:  # `run` raises it when the others have ended
+    def _begin(self, slot: Slot) -> "asyncio.Task[None]":
+        task = asyncio.ensure_future(slot.run())
+        task.add_done_callback(lambda _: self._woken.set())
+        if self._ending:
+            slot.stop()
+        return task
+
+    def _bury(self) -> list[BaseException]:
+        """Those slots that have ended; their faults."""
+        ended = {slot: task for slot, task in self._slots.items() if task is not None and task.done()}
+        for slot in ended:
+            del self._slots[slot]
+        faults = [fault for task in ended.values() if (fault := task.exception()) is not None]
+        if faults:
             self.stop()
-            return fault
-        return None
+        return faults
+
+    def _adopt(self, found: list[Found]) -> list[Found]:
+        """Hands those of an earlier router's engines that the file still wants as they are to their slots; the rest."""
+        rest = list(found)
+        for slot in self._slots:
+            for each in rest:
+                note = read_note(each.note)
+                if note is not None and each.running and _is_wanted(note, slot.engine.spec, slot.replica):
+                    slot.engine.adopt(each, note)
+                    rest.remove(each)
+                    break
+        return rest
+
+    async def _clear(self, rest: list[Found], spared: list[Found]) -> None:
+        """What is left of earlier routers ends; then new engines may start."""
+        grace = max((spec.stop_grace for spec in self._specs), default=0.0)
+        try:
+            await asyncio.gather(*(each.end(grace, self._hurry) for each in rest))
+            await self._runtime.sweep([each.name for each in spared])
+        finally:
+            self._cleared.set()
+
+    def _slot(self, spec: EngineSpec, replica: int) -> Slot:
+        return Slot(spec, replica, self._engine(spec, replica), self._engine, self._beside)
+
+    def _engine(self, spec: EngineSpec, replica: int) -> Engine:
+        return Engine(spec, replica, self._catalog.resolve(spec.name), self._around)
+
+    async def _beside(self, running: Engine, spec: EngineSpec) -> bool:
+        """Whether there is memory for an engine of `spec` while `running` stays: on the GPUs, and in the machine for as
+        much as that one has."""
+        if running.pid is not None and await asyncio.to_thread(resident, running.pid) > free_memory():
+            return False
+        return await self._gpus.fits(spec, running.replica)
+
+    def apply(self, config: Config) -> None:
+        """What the changed file says, from now on: unchanged engines are not touched."""
+        self._specs = self._gpus.specs = _specs(config)
+        self._around.secrets = config.secrets
+        wanted = {(spec.name, replica): spec for spec in self._specs for replica in range(spec.replicas)}
+        for slot in self._slots:
+            spec = wanted.pop((slot.name, slot.replica), None)
+            same = spec is not None and slot.spec is not None and is_same(slot.spec, spec)
+            slot.want(spec, same=same)
+        for (_, replica), spec in wanted.items():
+            self._slots[self._slot(spec, replica)] = None
+        self._woken.set()
 
     def stop(self) -> None:
-        for engine in self.engines:
-            engine.stop()
+        self._ending = True
+        for slot in self._slots:
+            slot.stop()
+        self._woken.set()
 
     def kill(self) -> None:
         """After `stop`: nothing is waited for any more."""
         self._hurry.set()
-        for engine in self.engines:
-            engine.kill()
+        for slot in self._slots:
+            slot.kill()
+
+    async def release(self) -> None:
+        """Lets go of every engine, running, for another router; `run` returns then."""
+        self._ending = self._released = True
+        for slot in self._slots:
+            slot.release()
+        self._woken.set()
+        tasks = [task for task in self._slots.values() if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=RELEASE_WAIT)
 
     def rows(self) -> list[Row]:
-        return [_row(engine) for engine in self.engines]
+        return [_row(engine, self._gpus.shown(engine.gpus)) for slot in self._slots for engine in slot.engines]
 
     def _changed(self, engine: Engine, detail: str) -> None:
         engine.model.outlook = _outlook(engine)
         self._events.emit(engine.spec.name, engine.replica, engine.state, detail)
 
 
+def _specs(config: Config) -> list[EngineSpec]:
+    return [spec for spec in config.models if isinstance(spec, EngineSpec)]
+
+
+def _is_wanted(note: Note, spec: EngineSpec, replica: int) -> bool:
+    return (note.model, note.replica) == (spec.name, replica) and note.fingerprint == fingerprint(spec, note.gpus)
+
+
 def _outlook(engine: Engine) -> str:
     """For clients, and so without the engine's own words, which may hold anything."""
     if engine.state is State.FAILED:
-        return "its engine failed and is started again; `router ps` says why"
+        found = engine.findings.diagnosis if engine.findings else None
+        why = f" ({found.cause})" if found else ""
+        return f"its engine failed{why} and is started again; `router ps` says more"
     return f"its engine is {engine.state}"
 
 
-def _row(engine: Engine) -> Row:
+def _row(engine: Engine, gpus: list[str] | None) -> Row:
     age = time.monotonic() - engine.since
     return Row(
         model=engine.spec.name,
@@ -83,11 +179,12 @@ def _row(engine: Engine) -> Row:
         state=engine.state,
         pid=engine.pid,
         address=None if engine.port is None else f"127.0.0.1:{engine.port}",
-        gpus=None if engine.gpus is None else list(engine.gpus),
+        gpus=gpus,
         uptime_s=round(age, 1) if engine.state is State.READY else None,
         restarts=engine.restarts,
         in_flight=0 if engine.target is None else engine.target.in_flight,
         error=engine.error,
+        diagnosis=engine.findings.diagnosis if engine.findings else None,
         state_s=round(age, 1),
         last_line=engine.last_line,
     )

@@ -120,7 +120,7 @@ def spawn(argv: list[str], env: dict[str, str], cwd: str) -> tuple[int, int]:
 
 
 def _become(libc: ctypes.CDLL, failing: int, output: int, argv: list[str], env: dict[str, str], cwd: str) -> None:
-    """The child's part of `spawn`, which does not return. Its pipes close with the exec; what went wrong is told on `failing`."""
+    """The child's part of `spawn`, which does not return. Its pipes close with the exec; faults go to `failing`."""
     step = "start"
     try:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -135,7 +135,9 @@ def _become(libc: ctypes.CDLL, failing: int, output: int, argv: list[str], env: 
         step = "chdir"
         os.chdir(cwd)
         step = "exec"
-        os.execvpe(argv[0], [raw(text) for text in argv], {raw(name): raw(text) for name, text in env.items()})
+        os.execvpe(  # noqa: S606 - no shell is wanted
+            argv[0], [raw(text) for text in argv], {raw(name): raw(text) for name, text in env.items()}
+        )
     except BaseException as error:
         os.write(failing, f"{step} {getattr(error, 'errno', None) or errno.EINVAL}".encode())
     finally:

@@ -4,64 +4,58 @@ import asyncio
 import json
 import os
 import secrets
+import select
+import subprocess
 import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from router.fleet.files import Files
+from router.fleet.handle import Handle
+from router.fleet.kept import Kept, Terms
 from router.fleet.orphans import KEEPS_ENVIRONMENT, MARKER, kill_marked
-from router.fleet.runtime import Exit, Start, StartFailed
-from router.fleet.wire import KILL_WAIT, STUCK, Wire, end_keeper
+from router.fleet.runtime import Run, Start, StartFailed
+from router.fleet.wire import KILL_WAIT, Wire, end_keeper
 
 KEEPER = Path(__file__).with_name("keeper.py")
-RENEW = 2.0
-"""Seconds between two renewals of a lease."""
 START_WAIT = 30.0
 """Seconds in which a keeper has started its engine."""
 
 
 class Local:
-    """`orphan_grace` is how long in seconds an engine outlives a router that was killed. Engines work in the folder
-    `cwd`."""
+    """Engines work in the folder `cwd`. `terms` and the two for logs hold for what is started from then on; renewals of
+    a lease bring new terms to what runs."""
 
-    def __init__(self, files: Files, cwd: Path, *, orphan_grace: float, log_max_size: int, log_keep: int) -> None:
-        self.files, self.cwd, self.log_max_size, self.log_keep = files, cwd, log_max_size, log_keep
-        self.lease = orphan_grace + 2 * RENEW
+    def __init__(self, files: Files, cwd: Path, terms: Terms, *, log_max_size: int, log_keep: int) -> None:
+        self.files, self.cwd, self.terms, self.log_max_size, self.log_keep = files, cwd, terms, log_max_size, log_keep
 
-    async def start(self, start: Start) -> "LocalRun":
-        mark = f"{self.files.identity}{secrets.token_hex(8)}"
-        path = self.files.socket(start.model, start.replica)
+    async def start(self, start: Start) -> Run:
+        name = secrets.token_hex(8)
+        path, mark = self.files.socket(name), self._mark(name)
         try:
             self.files.make()  # somebody may have tidied up
-            if path.exists():
-                await end_keeper(path, 0, asyncio.Event())
-            keeper = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(KEEPER), env={**os.environ, MARKER: mark},
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
+            keeper, reply = await asyncio.to_thread(_launch, self._spec(start, path, mark), mark)
         except OSError as error:
             raise StartFailed(f"cannot start a keeper: {error.strerror or error}") from None
-        reply = await _tell(keeper, self._spec(start, path, mark))
         if "error" in reply:
-            await keeper.wait()
-            await asyncio.to_thread(kill_marked, mark)
+            await self._undo(keeper, mark)
             raise StartFailed(reply["error"])
         try:
-            events = await Wire.open(path)
-            try:
-                requests = await Wire.open(path)
-            except OSError:
-                events.close()
-                raise
+            return await Kept.open(Handle(keeper.pid, keeper), path, mark, reply["engine"], self.terms)
         except OSError as error:
-            _kill(keeper)
-            await keeper.wait()
-            await asyncio.to_thread(kill_marked, mark)
+            await self._undo(keeper, mark)
             raise StartFailed(f"its keeper cannot be reached: {error.strerror or error}") from None
-        return LocalRun(reply["engine"], keeper, path, mark, events, requests)
+
+    async def _undo(self, keeper: "subprocess.Popen[bytes]", mark: str) -> None:
+        keeper.kill()
+        await asyncio.to_thread(keeper.wait)
+        await asyncio.to_thread(kill_marked, mark)
+
+    def _mark(self, name: str) -> str:
+        return f"{self.files.identity}{name}"
 
     def _spec(self, start: Start, path: Path, mark: str) -> dict[str, Any]:
         return {
@@ -72,124 +66,81 @@ class Local:
             "log": str(self.files.log(start.model, start.replica)),
             "log_max_bytes": self.log_max_size,
             "log_keep": self.log_keep,
-            "lease": self.lease,
+            "lease": self.terms.lease,
+            "orphan_grace": self.terms.orphan_grace,
             "grace": start.grace,
             "kill_wait": KILL_WAIT,
+            "note": start.note,
         }
 
-    async def clear(self, grace: float, hurry: asyncio.Event) -> None:
-        keepers = [end_keeper(path, grace, hurry) for path in self.files.run.glob("*.sock")]
-        await asyncio.gather(*keepers)
-        await asyncio.to_thread(kill_marked, self.files.identity)
+    async def find(self) -> Sequence["Remains"]:
+        found = await asyncio.gather(*(self._meet(path) for path in self.files.run.glob("*.sock")))
+        return [remains for remains in found if remains is not None]
+
+    async def _meet(self, path: Path) -> "Remains | None":
+        """Who does not answer is killed, and what it kept is for `sweep`."""
+        try:
+            wire = await Wire.open(path)
+        except OSError:  # its keeper is gone
+            path.unlink(missing_ok=True)  # noqa: ASYNC240 - nothing waits on a disk here
+            return None
+        try:
+            status = await wire.ask("status", "tree")
+            answer = await wire.ask("note", "note")
+        except TimeoutError:
+            status = answer = None
+        if status is None or answer is None:
+            wire.kill_peer()
+            wire.close()
+            path.unlink(missing_ok=True)  # noqa: ASYNC240 - nothing waits on a disk here
+            return None
+        return Remains(path, self._mark(path.stem), wire, status, answer["note"], self.terms)
+
+    async def sweep(self, spared: Collection[str]) -> None:
+        await asyncio.to_thread(kill_marked, self.files.identity, None, {self._mark(name) for name in spared})
 
 
-class LocalRun:
-    """One engine, by way of its keeper: `events` tells the end and nothing is asked there but to stop, so that no
-    failed write can cost the last message; `requests` is for the rest."""
+class Remains:
+    """The run of an earlier router."""
 
     def __init__(
-        self, pid: int, keeper: asyncio.subprocess.Process, path: Path, mark: str, events: Wire, requests: Wire
+        self, path: Path, mark: str, wire: Wire, status: Mapping[str, Any], note: Mapping[str, Any], terms: Terms
     ) -> None:
-        self.pid = pid
-        self._keeper, self._path, self._mark = keeper, path, mark
-        self._events, self._requests = events, requests
-        self._deadline: asyncio.TimerHandle | None = None
-        """Kills the keeper when it has had all its time to end the engine."""
-        self._root = None
-        with suppress(psutil.NoSuchProcess):
-            self._root = psutil.Process(pid)
+        self.name, self.note, self.since = path.stem, note, float(status["started"])
+        self.running = status["state"] == "running"
+        self._path, self._mark, self._wire, self._status, self._terms = path, mark, wire, status, terms
 
-    async def look(self) -> tuple[list[int], str]:
-        try:
-            status = await self._requests.ask("status", "tree")
-        except TimeoutError:
-            status = None
-        return (status["tree"], status["last_line"]) if status else ([], "")
+    async def adopt(self) -> Run:
+        self._wire.close()
+        return await Kept.open(None, self._path, self._mark, self._status["engine"], self._terms)
 
-    async def exited(self) -> None:
-        try:
-            handle = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        except OSError:  # Linux before 5.3: `ended` tells it too, when all that was left is gone
-            await asyncio.Event().wait()
-            return
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(handle, gone.set)  # the handle of a process is readable once it has ended
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(handle)
-            os.close(handle)
-
-    async def ended(self) -> Exit:
-        renewing = asyncio.ensure_future(self._renew())
-        message = await self._events.receive("exit")
-        renewing.cancel()
-        self._events.close()
-        self._requests.close()
-        if message is None:
-            self._kill_keeper()
-        await self._keeper.wait()
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if message is None:
-            return await self._keeper_lost()
-        return Exit(message["exit"], _words(message), tuple(message["left"]))
-
-    def stop(self, grace: float) -> None:
-        self._events.send({"op": "stop", "grace": grace})
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace + KILL_WAIT + STUCK
-        if self._deadline is None or deadline < self._deadline.when():
-            if self._deadline is not None:
-                self._deadline.cancel()
-            self._deadline = loop.call_at(deadline, self._kill_keeper)
-
-    async def _renew(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                await self._requests.ask("renew", "ok")
-            await asyncio.sleep(RENEW)
-
-    def _kill_keeper(self) -> None:
-        _kill(self._keeper)
-
-    async def _keeper_lost(self) -> Exit:
-        """Somebody killed the keeper; what it kept is still known by the mark it carries."""
-        self._path.unlink(missing_ok=True)
-        await asyncio.to_thread(kill_marked, self._mark, self._root)
-        return Exit(None, "its keeper was killed")
+    async def end(self, grace: float, hurry: asyncio.Event) -> None:
+        await end_keeper(self._wire, self._path, grace, hurry)
 
 
-def _words(message: dict[str, Any]) -> str:
-    """The engine's last ones, unless it was ended for a reason that it cannot know."""
-    reasons = {
-        "lease": "the router was halted for longer than `orphan_grace`, and its keeper ended it",
-        "signal": "somebody told its keeper to end it",
-    }
-    tail: str = message.get("tail", "")
-    return reasons.get(message.get("reason", ""), tail)
-
-
-def _kill(keeper: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        keeper.kill()
-
-
-async def _tell(keeper: asyncio.subprocess.Process, spec: dict[str, Any]) -> dict[str, Any]:
-    """Hands the keeper its spec; its first and only line."""
+def _launch(spec: dict[str, Any], mark: str) -> tuple["subprocess.Popen[bytes]", dict[str, Any]]:
+    """A keeper that was handed its spec, and its first and only line. Not asyncio's kind of process, which would kill
+    its child with itself. Raises OSError."""
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(KEEPER)], env={**os.environ, MARKER: mark},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     assert keeper.stdin is not None  # noqa: S101 - both are pipes
     assert keeper.stdout is not None  # noqa: S101
-    try:
-        async with asyncio.timeout(START_WAIT):
-            keeper.stdin.write(json.dumps(spec).encode())
-            keeper.stdin.close()
-            line = await keeper.stdout.readline()
-    except (ConnectionError, TimeoutError):
-        line = b""
+    with keeper.stdout as output:
+        with suppress(BrokenPipeError), keeper.stdin as pipe:
+            pipe.write(json.dumps(spec).encode())
+        line = _first_line(output.fileno(), time.monotonic() + START_WAIT)
     if not line.endswith(b"\n"):
-        _kill(keeper)
-        return {"error": "its keeper did not start"}
+        return keeper, {"error": "its keeper did not start"}
     reply: dict[str, Any] = json.loads(line)
-    return reply
+    return keeper, reply
+
+
+def _first_line(fd: int, deadline: float) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (left := deadline - time.monotonic()) > 0:
+        if not select.select([fd], [], [], left)[0] or not (data := os.read(fd, 4096)):
+            break
+        line += data
+    return line

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 
 import psutil
@@ -17,13 +17,13 @@ WAIT = 5.0
 LOOK = 0.01
 
 
-def kill_marked(mark: str, root: psutil.Process | None = None) -> None:
-    """SIGKILL for every process whose mark begins with `mark`, until none is left.
+def kill_marked(mark: str, root: psutil.Process | None = None, spared: Collection[str] = ()) -> None:
+    """SIGKILL for every process whose mark begins with `mark` and is none of `spared`, until none is left.
 
     `root` and its descendants too: a process that renames itself may have lost its environment.
     """
     killed: set[psutil.Process] = set()
-    while found := {*_marked(mark), *_family(root)} - killed:
+    while found := {*_marked(mark, spared), *_family(root)} - killed:
         for process in found:
             with suppress(psutil.Error):
                 process.kill()
@@ -44,10 +44,11 @@ def _is_dead(process: psutil.Process) -> bool:
     return True
 
 
-def _marked(mark: str) -> Iterator[psutil.Process]:
+def _marked(mark: str, spared: Collection[str]) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARKER, "").startswith(mark):
+            found = process.environ().get(MARKER, "")
+            if process.pid != os.getpid() and found.startswith(mark) and found not in spared:
                 yield process
 
 

@@ -26,6 +26,10 @@ class Ports:
                 return port
         raise OSError("no port is free for an engine")
 
+    def hold(self, port: int) -> None:
+        """One that an adopted engine has."""
+        self.taken.add(port)
+
     def give_back(self, port: int) -> None:
         self.taken.discard(port)
 

@@ -1,8 +1,9 @@
-"""Whether an engine can serve: the probe answers, and the port is the engine's own."""
+"""Whether an engine can serve: what it answers, and whether the port is its own."""
 
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 import psutil
 
 from launchers.base import Probe
@@ -11,29 +12,45 @@ TIMEOUT = 5.0
 """Seconds for the answer to a probe."""
 
 
-async def ready(probe: Probe, port: int, key: str) -> bool:
-    """One question, of whose answer only the status counts. No HTTP library: the import of one would be a fifth of the
-    time that the router adds to an engine's start, and the environment's proxies are not for engines."""
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            return await _status(probe, port, key) in probe.statuses
-    except (OSError, ValueError):  # ValueError: what answers does not speak HTTP
-        return False
+class Question(msgspec.Struct, frozen=True):
+    """A request in JSON to the engine's own `path`."""
+
+    path: str
+    body: bytes
+    key: str
 
 
-async def _status(probe: Probe, port: int, key: str) -> int:
-    """Raises OSError, ValueError."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def ready(probe: Probe, port: int, key: str, patience: float = TIMEOUT) -> bool:
+    """Of the answer only the status counts. No HTTP library: the import of one would be a fifth of the time that the
+    router adds to an engine's start, and the environment's proxies are not for engines."""
+    authorization = _authorization(key) if probe.key else ""
+    return await _status(f"GET {probe.path}", authorization, b"", port, patience) in probe.statuses
+
+
+async def answers(question: Question, port: int, patience: float) -> bool:
+    """Whether the answer is a success."""
+    more = f"{_authorization(question.key)}Content-Type: application/json\r\nContent-Length: {len(question.body)}\r\n"
+    return await _status(f"POST {question.path}", more, question.body, port, patience) == 200
+
+
+def _authorization(key: str) -> str:
+    return f"Authorization: Bearer {key}\r\n"
+
+
+async def _status(line: str, more: str, body: bytes, port: int, patience: float) -> int:
+    """0 where there is no answer in time, or it is not HTTP."""
     try:
-        authorization = f"Authorization: Bearer {key}\r\n" if probe.key else ""
-        head = f"GET {probe.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{authorization}Connection: close\r\n\r\n"
-        writer.write(head.encode())
-        version, _, rest = (await reader.readline()).partition(b" ")
-        if not version.startswith(b"HTTP/1."):
-            raise ValueError("not HTTP")
-        return int(rest[:3])
-    finally:
-        writer.close()
+        async with asyncio.timeout(patience):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                head = f"{line} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{more}Connection: close\r\n\r\n"
+                writer.write(head.encode() + body)
+                version, _, rest = (await reader.readline()).partition(b" ")
+                return int(rest[:3]) if version.startswith(b"HTTP/1.") else 0
+            finally:
+                writer.close()
+    except (OSError, ValueError):
+        return 0
 
 
 def listens(pids: Iterable[int], port: int) -> bool:

@@ -1,6 +1,10 @@
 """What people are shown of the fleet."""
 
+from typing import Literal
+
 import msgspec
+
+from router.fleet.diagnosis import Diagnosis
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -27,3 +31,25 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     state_s: float
     last_line: str
+    diagnosis: Diagnosis | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a changed file does to one model. `fields` are what differs in the file.
+
+    keep: nothing. update: only what the router does with it, its engines go on. scale: replicas come or go, the others
+    stay. replace: other engines follow the ones that run. add, remove.
+    """
+
+    model: str
+    action: Literal["keep", "update", "scale", "replace", "add", "remove"]
+    fields: tuple[str, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a changed file does. `settings`: those of the whole router that change. `refused`: why it cannot be applied
+    while the router runs; then nothing of it is."""
+
+    steps: tuple[Step, ...]
+    settings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()

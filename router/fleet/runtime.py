@@ -1,20 +1,25 @@
 """Where an engine runs: the seam between the fleet and a machine. `local.py` is this machine."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a replica's engine. `env` is complete. `grace`: how long in seconds it may take to end."""
+    """One run of a replica's engine. `env` is complete. `grace`: how long in seconds it may take to end. `note`: what a
+    later router has to know of it; it holds the engine's key."""
 
     model: str
     replica: int
     argv: tuple[str, ...]
     env: Mapping[str, str]
     grace: float
+    note: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Start({self.model}#{self.replica})"
 
 
 class StartFailed(Exception):
@@ -41,12 +46,16 @@ class Exit(msgspec.Struct, frozen=True):
 
 
 class Run(Protocol):
-    """A started engine. `pid` is its first process."""
+    """A started engine. `pid` is its first process, `name` what no other run is called."""
 
     pid: int
+    name: str
 
     async def look(self) -> tuple[list[int], str]:
         """The pids of all its processes, and the last line of its output."""
+
+    async def tail(self) -> str:
+        """The end of its output."""
 
     async def exited(self) -> None:
         """Returns once the first process is gone, whatever it left running."""
@@ -59,12 +68,33 @@ class Run(Protocol):
         """Asks for the end of the engine and everything it forked: SIGTERM, `grace` seconds, SIGKILL. Asked again, the
         shorter grace counts."""
 
+    def leave(self) -> None:
+        """Lets go of it, running, for another router. `ended` is to be cancelled before."""
+
+
+class Found(Protocol):
+    """What an earlier router left. `since`: when it was started, in seconds since 1970. `running`: it is not ending."""
+
+    name: str
+    note: Mapping[str, Any]
+    since: float
+    running: bool
+
+    async def adopt(self) -> Run:
+        """From now on it is this router's. Raises OSError if it has gone meanwhile."""
+
+    async def end(self, grace: float, hurry: asyncio.Event) -> None:
+        """All of it, without a grace from when there is a `hurry`. In bounded time."""
+
 
 class Runtime(Protocol):
     """Starts engines somewhere."""
 
     async def start(self, start: Start) -> Run:
-        """Raises StartFailed."""
+        """Raises StartFailed. Not to be cancelled."""
 
-    async def clear(self, grace: float, hurry: asyncio.Event) -> None:
-        """Ends what earlier routers left behind, without a grace from when there is a `hurry`. In bounded time."""
+    async def find(self) -> Sequence[Found]:
+        """What earlier routers left running and can still be spoken to."""
+
+    async def sweep(self, spared: Collection[str]) -> None:
+        """Ends what can no longer be spoken to; the runs of these names are none of it."""

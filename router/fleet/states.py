@@ -12,6 +12,7 @@ class State(enum.StrEnum):
     | starting | failed   | it could not be started, or it exited and left nothing running         |
     | starting | stopping | it is no longer wanted, it takes too long, its port was taken, or it   |
     |          |          | exited and left something running                                      |
+    | starting | stopped  | it is no longer wanted, and nothing of it was started yet              |
     | ready    | draining | it is no longer wanted; the requests in flight may end                 |
     | ready    | stopping | it exited, nobody had asked for that, and it left something running    |
     | ready    | failed   | the same, and it left nothing running                                  |
@@ -36,6 +37,7 @@ TRANSITIONS = frozenset(
         (State.STARTING, State.READY),
         (State.STARTING, State.FAILED),
         (State.STARTING, State.STOPPING),
+        (State.STARTING, State.STOPPED),
         (State.READY, State.DRAINING),
         (State.READY, State.STOPPING),
         (State.READY, State.FAILED),

@@ -47,18 +47,23 @@ class Wire:
             if message is None or key in message:
                 return message
 
-    async def ask(self, op: str, key: str) -> Message | None:
+    async def ask(self, op: str, key: str, **more: Any) -> Message | None:
         """The answer to `op`, which has `key`. Raises TimeoutError when the keeper is stuck."""
         async with self._asking, asyncio.timeout(STUCK):
-            self.send({"op": op})
+            self.send({"op": op, **more})
             return await self.receive(key)
+
+    @property
+    def peer(self) -> int:
+        """The pid of the process that listens at the other end; 0 if it is in another container."""
+        connection = self._writer.get_extra_info("socket")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
 
     def kill_peer(self) -> None:
         """SIGKILL for the process that listens at the other end."""
-        connection = self._writer.get_extra_info("socket")
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, _, _ = struct.unpack("3i", credentials)
-        if pid > 0:  # 0: it runs in another container, and to kill 0 is to kill ourselves
+        if (pid := self.peer) > 0:  # to kill 0 is to kill ourselves
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -66,16 +71,10 @@ class Wire:
         self._writer.close()
 
 
-async def end_keeper(path: Path, grace: float, hurry: asyncio.Event) -> None:
+async def end_keeper(wire: Wire, path: Path, grace: float, hurry: asyncio.Event) -> None:
     """Ends the keeper of an earlier router and its engine; one that does not answer is killed."""
-    try:
-        wire = await Wire.open(path)
-    except OSError:  # its keeper is gone
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - nothing waits on a disk here
-        return
     hurried = asyncio.ensure_future(hurry.wait())
     try:
-        await wire.ask("status", "tree")
         ended = asyncio.ensure_future(wire.receive("exit"))
         wire.send({"op": "stop", "grace": grace})
         await asyncio.wait((ended, hurried), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +83,7 @@ async def end_keeper(path: Path, grace: float, hurry: asyncio.Event) -> None:
         await asyncio.wait_for(ended, KILL_WAIT + STUCK)
     except TimeoutError:
         wire.kill_peer()
-        path.unlink(missing_ok=True)  # noqa: ASYNC240
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - nothing waits on a disk here
     finally:
         hurried.cancel()
         wire.close()

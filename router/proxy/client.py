@@ -43,6 +43,16 @@ class Limits(Protocol):
     def send_timeout(self) -> float: ...
 
 
+class Bounds:
+    """Limits that can change while connections are open."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.set(limits)
+
+    def set(self, limits: Limits) -> None:
+        self.max_body, self.body_timeout, self.send_timeout = limits.max_body, limits.body_timeout, limits.send_timeout
+
+
 class Plane(Protocol):
     """Who answers what the ASGI application does not."""
 
@@ -74,7 +84,7 @@ class ClientProtocol(asyncio.Protocol):
         self._head = Head()
         self._again: Again[Head] | None = None
         self._heads = 0
-        self._advancing = self._fruitful = self._in_head = self._reading_paused = False
+        self._advancing = self._fruitful = self._in_head = self._reading_paused = self._retiring = False
         self._fruitless = 0
         self._unread: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -91,6 +101,12 @@ class ClientProtocol(asyncio.Protocol):
         if self._turn is None:
             self.transport.close()
         else:
+            self._turn.keep_alive = False
+
+    def retire(self) -> None:
+        """The next answer is the last, as another process takes the connections that come."""
+        self._retiring = True
+        if self._turn is not None:
             self._turn.keep_alive = False
 
     def give_up(self) -> None:
@@ -251,6 +267,8 @@ class ClientProtocol(asyncio.Protocol):
 
     def _take_up(self, turn: Turn) -> None:
         self._turn = turn
+        if self._retiring:
+            turn.keep_alive = False
         try:
             work = None if self._plane is None else self._plane.open(turn)
             if turn.done:

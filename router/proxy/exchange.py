@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from router.catalog import Catalog, Model, Target
-from router.errors import NotSupported, RouterError, UpstreamError, UpstreamTimeout
+from router.errors import RouterError
 from router.measures import Measures, Record, Sums
+from router.proxy.named import retries, signature, timed
 from router.proxy.paths import Path
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay, relay_for, shape_of, usage_part
 from router.proxy.rename import rename_early, rename_late, rename_whole
-from router.proxy.request import Request, read_request
+from router.proxy.request import Request, check_served, read_request
 from router.proxy.turn import Turn
 from router.proxy.upstream import ConnectFailed, Connection, Died
 from router.proxy.usage import tokens
@@ -28,6 +29,9 @@ CLIENT_GONE = 499
 
 MAX_NAME = 200
 """Characters of a model's name that are recorded, whatever a client sends."""
+
+FAULTS = frozenset((500, 502, 503, 504))
+"""Statuses with which an engine says that it has failed."""
 
 GAPS = 64
 """Times between pieces of a stream that are counted at once."""
@@ -43,19 +47,20 @@ class Exchange:
     """
 
     __slots__ = (
-        "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh", "_gaps",
-        "_id", "_last", "_measures", "_model", "_named", "_own", "_path", "_queued", "_relay", "_request",
-        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_turn", "_usage", "holder",
+        "_answered", "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh",
+        "_gaps", "_last", "_measures", "_model", "_named", "_own", "_path", "_queued", "_relay", "_request", "_sent",
+        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_trial", "_turn", "_usage", "holder",
     )  # fmt: skip
 
-    def __init__(self, turn: Turn, path: Path, id: str, catalog: Catalog, measures: Measures) -> None:  # noqa: A002
-        self._turn, self._path, self._id, self._catalog, self._measures = turn, path, id, catalog, measures
+    def __init__(self, turn: Turn, path: Path, catalog: Catalog, measures: Measures) -> None:
+        self._turn, self._path, self._catalog, self._measures = turn, path, catalog, measures
         self._request: Request  # both from `begin` on
         self._model: Model
         self._asked = self._named = ""
         self._gaps: list[float] = []
         self._sums: Sums | None = None
         self._target: Target | None = None
+        self._trial = 0
         self._served_by = ""
         self._connection: Connection | None = None
         self._fresh = False
@@ -64,7 +69,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._status = CLIENT_GONE
         self._began = self._since = _clock()
-        self._first = self._last = self._own = self._queued = self._ended = 0.0
+        self._first = self._last = self._own = self._queued = self._ended = self._sent = self._answered = 0.0
         self._error = self.holder = ""
         self._usage = b""
 
@@ -80,7 +85,7 @@ class Exchange:
             model = self._model = self._catalog.resolve(request.model)
             self._named = model.name
             self._sums = self._measures.of(model.name, self._path.public)
-            _check_served(model, self._path)
+            check_served(model, self._path)
             self._claim()
         except RouterError as error:
             self._fail(error)
@@ -111,9 +116,12 @@ class Exchange:
     def arrived(self, data: bytes, *, done: bool) -> None:
         since = self._since = _clock()
         try:
-            if done and self._relay is None and self._pass_whole(data, since):
-                return
-            relay = self._relay or self._choose_relay()
+            self._target.heard = since  # type: ignore[union-attr]  # it is claimed as long as it is listened to
+            relay = self._relay
+            if relay is None:
+                if self._judge() or (done and self._pass_whole(data, since)):
+                    return
+                relay = self._choose_relay()
             if data:
                 if not self._first:
                     self._first = since
@@ -173,9 +181,14 @@ class Exchange:
 
     def _ask(self, target: Target) -> None:
         self._target = target
+        self._trial = target.breaker.trial
+        model = self._model
         if target.pool is None:
-            target.pool = _open_pool(self._model, target)
-        connection: Connection | None = target.pool.take()  # type: ignore[attr-defined]  # nobody else sets it
+            target.pool = Pool.of(target, model)
+        pool: Pool = target.pool  # type: ignore[assignment]  # nobody else sets it
+        if pool.limits is not model.limits:
+            pool.use(model.limits)
+        connection = pool.take()
         if connection is None:
             self._connect()
         else:
@@ -197,21 +210,31 @@ class Exchange:
         self._connection = connection
         try:
             connection.ask(self, self._request.pieces_for(target, connection.pool.lines))
+            self._sent = _clock()
         except Died as death:
             self.broke(death)
+        except RouterError as error:
+            self._fail(error)
 
     def _give_way(self, error: ConnectFailed | Died) -> None:
         """To another replica, as long as the client has been sent nothing; not if this one is only slow, as the other
         would have to begin anew."""
         target, model = self._target, self._model
         assert target is not None  # noqa: S101 - it is claimed
+        if self._relay is None and not (isinstance(error, ConnectFailed) and error.own):
+            model.failed(target)
         self._failed.append(target)
         timed_out = isinstance(error, Died) and error.timed_out
         if self._turn.started or timed_out or not model.has_other(self._failed):
-            self._fail(_upstream_error(model, error))
-            return
+            self._fail(error.told(model.name))
+        else:
+            self._try_other(target)
+
+    def _try_other(self, than: Target) -> None:
+        trial, self._trial = self._trial, 0
         self._target = self._relay = None
-        model.release(target)
+        self._first = 0.0
+        self._model.release(than, trial)
         self._claim()
 
     def _later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -239,6 +262,41 @@ class Exchange:
 
     # The answer
 
+    def _judge(self) -> bool:
+        """What the head of an answer says of the engine. True: another replica is asked instead."""
+        target, connection = self._target, self._connection
+        assert target is not None  # noqa: S101 - it is its connection that calls
+        assert connection is not None  # noqa: S101
+        head = connection.head
+        if head.status < 500:
+            if target.breaker.doubted:
+                self._model.succeeded(target)
+            return False
+        if head.status not in FAULTS:
+            return False
+        trial = self._trial
+        self._model.failed(target, head.retry_after)
+        others = (head.status == 503 or trial) and self._model.has_other((*self._failed, target))
+        if not others:
+            return False
+        self._failed.append(target)
+        self._connection = None
+        connection.pool.give_back(connection)
+        self._try_other(target)
+        if not self._ended:
+            self._own += _clock() - self._since
+        return True
+
+    def _lines(self, fields: bytes, answered: float) -> bytes:
+        """The answer's headers: `fields`, the engine's, and what the router says."""
+        connection = self._connection
+        assert connection is not None  # noqa: S101
+        own = self._own + _clock() - self._since
+        who = connection.pool.signature
+        if self._failed:
+            who += retries(len(self._failed))
+        return timed(fields, self._turn.id, who, self._queued, answered - self._sent, own)
+
     def _count_gaps(self) -> None:
         if self._gaps and self._sums is not None:
             self._sums.gap.observe_all(self._gaps)
@@ -259,8 +317,9 @@ class Exchange:
             if shape.is_json and name != target.served:
                 data = rename_early(data, name) or rename_late(data, name) or rename_whole(data, name)
         self._status = head.status
+        lines = self._lines(shape.lines, now)
         self._let_go()
-        self._turn.answer(head.status, shape.lines, data)
+        self._turn.answer(head.status, lines, data)
         self._record("")
         return True
 
@@ -268,6 +327,7 @@ class Exchange:
         connection, target, name = self._connection, self._target, self._request.model
         assert connection is not None  # noqa: S101 - it is the one that calls
         assert target is not None  # noqa: S101
+        self._answered = self._since
         self._relay = relay_for(connection.head, None if name == target.served else name)
         return self._relay
 
@@ -276,7 +336,8 @@ class Exchange:
         assert connection is not None  # noqa: S101
         head = connection.head
         self._status = head.status
-        self._turn.start(head.status, shape_of(head).lines, relay.length(connection.length))
+        lines = self._lines(shape_of(head).lines, self._answered)
+        self._turn.start(head.status, lines, relay.length(connection.length))
 
     def _fail(self, error: RouterError) -> None:
         """The error is the whole answer, or the last event of a stream. Any other answer that has begun is left without
@@ -287,7 +348,7 @@ class Exchange:
         self._let_go()
         if not turn.started:
             self._status = error.status
-            turn.refuse(error)
+            turn.refuse(error, signature(self._named, self._served_by) + retries(len(self._failed)))
         elif self._relay is not None and (words := self._relay.last_words(error)) is not None:
             turn.finish(words)
         else:
@@ -311,7 +372,7 @@ class Exchange:
         if target is not None:
             self._target = None
             self._served_by = target.id
-            self._model.release(target)
+            self._model.release(target, self._trial)
 
     def _record(self, error: str) -> None:
         self._error = error
@@ -330,7 +391,7 @@ class Exchange:
         prompt, completion = tokens(self._usage) if self._usage else (None, None)
         record = Record(
             time=datetime.fromtimestamp(self._began + epoch, UTC),
-            id=self._id,
+            id=turn.id.decode("ascii"),
             client=turn.peer,
             key=self.holder,
             method=turn.head.method,
@@ -356,28 +417,3 @@ class Exchange:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
-
-
-def _check_served(model: Model, path: Path) -> None:
-    if model.paths is not None and path.public not in model.paths:
-        offer = ", ".join(sorted(model.paths))
-        problem = f"model '{model.name}' ({model.kind}, {model.engine}) does not serve {path.public}"
-        raise NotSupported(f"{problem}; it serves {offer}")
-
-
-def _open_pool(model: Model, target: Target) -> Pool:
-    limits = model.limits
-    return Pool(
-        target.address,
-        idle=target.idle,
-        reuse=target.reuse,
-        connect_timeout=limits.connect_timeout,
-        response_timeout=limits.response_timeout,
-        stall_timeout=limits.stall_timeout,
-    )
-
-
-def _upstream_error(model: Model, error: ConnectFailed | Died) -> UpstreamError:
-    if isinstance(error, Died) and error.timed_out:
-        return UpstreamTimeout(f"the engine of model '{model.name}' did not answer in time: {error}")
-    return UpstreamError(f"the engine of model '{model.name}' failed: {error}; try again", retry_after=1)

@@ -17,6 +17,10 @@ OURS = HOP_BY_HOP | frozenset(
     (b"accept-encoding", b"api-key", b"authorization", b"content-length", b"cookie", b"expect", b"host", b"x-api-key")
 )
 
+NAMED = frozenset((b"server-timing", b"x-request-id", b"x-router-model", b"x-router-retries", b"x-router-target"))
+"""What the router says of each answer; `named.py` has the rest. An engine's own are dropped."""
+
+_FROM_ENGINE = HOP_BY_HOP | NAMED
 _USUAL = (b"keep-alive", b"close")
 
 
@@ -39,7 +43,7 @@ def for_engine(headers: Headers, fields: Fields) -> bytes:
 
 def for_client(headers: Headers, fields: Fields) -> list[tuple[bytes, bytes]]:
     """The engine's headers as the client gets them."""
-    drop = _with_nominated(HOP_BY_HOP, headers) if b"connection" in fields else HOP_BY_HOP
+    drop = _with_nominated(_FROM_ENGINE, headers) if b"connection" in fields else _FROM_ENGINE
     return [header for header in headers if header[0] not in drop]
 
 

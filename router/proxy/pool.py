@@ -4,38 +4,30 @@ Its connections are in `_all`, those without an exchange in `idle` too; only wha
 """
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable
 
-from router.catalog import Address
+from router.catalog import Address, Limits, Model, Target
 from router.proxy.again import Again
+from router.proxy.named import signature
 from router.proxy.upstream import ConnectFailed, Connection, Head
 
 SWEEP = 1.0
 """Seconds between two looks for connections that are idle or silent for too long."""
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+"""What this machine has run out of; no fault of the engine's."""
 MISSES = 16
 """Answers in a row whose heads were all different, until only every 64th is remembered."""
 
 
 class Pool:
-    """The connections to one address. `idle` and `reuse`: how long and how often the engine lets one be used."""
+    """The connections to one address. `idle` and `reuse`: how long and how often the engine lets one be used.
+    `signature`: the lines of headers that tell the client who has answered."""
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        idle: float,
-        reuse: int,
-        connect_timeout: float,
-        response_timeout: float,
-        stall_timeout: float,
-    ) -> None:
-        self.address, self.idle_time, self.reuse = address, idle, reuse
-        self.connect_timeout, self.response_timeout, self.stall_timeout = (
-            connect_timeout,
-            response_timeout,
-            stall_timeout,
-        )
+    def __init__(self, address: Address, limits: Limits, *, idle: float, reuse: int, signature: bytes) -> None:
+        self.address, self.idle_time, self.reuse, self.signature = address, idle, reuse, signature
+        self.use(limits)
         self.loop = asyncio.get_running_loop()
         self.idle: list[Connection] = []
         self._all: set[Connection] = set()
@@ -47,8 +39,20 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
 
+    @classmethod
+    def of(cls, target: Target, model: Model) -> "Pool":
+        named = signature(model.name, target.id)
+        return cls(target.address, model.limits, idle=target.idle, reuse=target.reuse, signature=named)
+
     def __repr__(self) -> str:
         return f"<Pool {self.address} idle={len(self.idle)} busy={len(self.busy)}>"
+
+    def use(self, limits: Limits) -> None:
+        """For requests that come from here on; what one in work waits for next has its time by them too."""
+        self.limits = limits
+        self.connect_timeout = limits.connect_timeout
+        self.response_timeout = limits.response_timeout
+        self.stall_timeout = limits.stall_timeout
 
     @property
     def busy(self) -> set[Connection]:
@@ -91,7 +95,7 @@ class Pool:
         except TimeoutError:
             raise ConnectFailed(f"no connection within {self.connect_timeout:g} s") from None
         except OSError as error:
-            raise ConnectFailed(error.strerror or str(error)) from None
+            raise ConnectFailed(error.strerror or str(error), own=error.errno in SHORTAGES) from None
         if not connection.closed:
             self._all.add(connection)
         if self._sweeper is None:

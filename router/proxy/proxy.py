@@ -7,14 +7,12 @@ from router.catalog import Catalog
 from router.errors import RouterError
 from router.measures import Measures
 from router.proxy.exchange import Exchange
-from router.proxy.headers import Fields, for_engine
+from router.proxy.headers import for_engine
 from router.proxy.keys import Keys
+from router.proxy.named import own_id
 from router.proxy.paths import OPEN, PATHS, Path
 from router.proxy.request import check_head
 from router.proxy.turn import Head, Turn, Work
-
-MAX_ID = 128
-"""Characters of a client's own `x-request-id`; a longer one is not taken."""
 
 
 class Proxy:
@@ -22,18 +20,20 @@ class Proxy:
 
     def __init__(self, catalog: Catalog, keys: Keys, measures: Measures) -> None:
         self.catalog, self.keys, self.measures = catalog, keys, measures
-        self._prefix = os.urandom(6).hex()
+        self._prefix = os.urandom(6).hex().encode()
         self._numbers = itertools.count(1)
 
     def open(self, turn: Turn) -> Work | None:
         """The head of a request is here. None: its path leads to no engine. Raises RouterError."""
         head = turn.head
+        # The client's own, that it can look for it, else one that no other request has.
+        turn.id = own_id(head.fields) or b"%b%08x" % (self._prefix, next(self._numbers))
         path = PATHS.get(head.path)
         if path is None:
             if head.path not in OPEN:
                 self.keys.check(head.fields)
             return None
-        exchange = Exchange(turn, path, self._id(head.fields), self.catalog, self.measures)
+        exchange = Exchange(turn, path, self.catalog, self.measures)
         if head.admitted is not self.keys:
             try:
                 self._admit(path, head)
@@ -51,9 +51,3 @@ class Proxy:
         check_head(path, head.method, head.fields)
         head.lines = for_engine(head.headers, head.fields)
         head.admitted = self.keys
-
-    def _id(self, fields: Fields) -> str:
-        """The client's own, that it can look for it, else one that no other request has."""
-        if (own := fields.get(b"x-request-id")) and len(own) <= MAX_ID:
-            return own.decode("latin-1")
-        return f"{self._prefix}{next(self._numbers):08x}"

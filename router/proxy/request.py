@@ -1,11 +1,11 @@
 """A client's request: checked, and as it goes on to an engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from router.catalog import Target
-from router.errors import MethodNotAllowed, UnsupportedMedia
+from router.catalog import Model, Target
+from router.errors import MethodNotAllowed, NotSupported, Unavailable, UnsupportedMedia
 from router.proxy.body import Span, place_model, read_head
 from router.proxy.headers import Fields
 from router.proxy.multipart import find_field, read_name
@@ -27,7 +27,7 @@ class Request(msgspec.Struct):
 
     def pieces_for(self, target: Target, cache: dict[str, bytes]) -> Sequence[bytes | memoryview]:
         """The whole request, asking for what the engine calls the model; a large body is not copied.
-        `cache` is the target's."""
+        `cache` is the target's. Raises Unavailable where the target does not have the path."""
         body, (start, end) = self.body, self.span
         name = body[start:end]
         if target.served != self.model:
@@ -44,7 +44,7 @@ class Request(msgspec.Struct):
         if not self.head.query and (line := cache.get(self.path.public)) is not None:
             return line
         prefix = target.address.prefix
-        path = self.path.on(prefix) if target.paths is None else prefix + target.paths[self.path.public]
+        path = self.path.on(prefix) if target.paths is None else prefix + self._path_at(target.paths)
         query = b"?" + self.head.query if self.head.query else b""
         key = b"" if target.key is None else b"authorization: Bearer %b\r\n" % target.key.encode()
         host = target.address.authority.encode()
@@ -52,6 +52,14 @@ class Request(msgspec.Struct):
         if not query:
             cache[self.path.public] = line
         return line
+
+    def _path_at(self, paths: Mapping[str, str]) -> str:
+        """The engine's own. A model that has been declared anew may for a while be served by replicas as it was."""
+        path = paths.get(self.path.public)
+        if path is None:
+            message = f"model '{self.model}' has changed, and its engine does not serve {self.path.public} yet"
+            raise Unavailable(message, retry_after=10)
+        return path
 
 
 def check_head(path: Path, method: str, fields: Fields) -> None:
@@ -63,6 +71,14 @@ def check_head(path: Path, method: str, fields: Fields) -> None:
         _check_type(path, kind.partition(b";")[0].strip().lower().decode("latin-1"))
     if fields.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
+
+
+def check_served(model: Model, path: Path) -> None:
+    """Raises NotSupported."""
+    if model.paths is not None and path.public not in model.paths:
+        offer = ", ".join(sorted(model.paths))
+        problem = f"model '{model.name}' ({model.kind}, {model.engine}) does not serve {path.public}"
+        raise NotSupported(f"{problem}; it serves {offer}")
 
 
 def read_request(path: Path, head: Head, body: bytes) -> Request:

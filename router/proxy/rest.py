@@ -47,7 +47,7 @@ class Rest:
             logger=log,
             access_logger=log,
             access_log=False,
-            default_headers=[],
+            default_headers=[(b"x-request-id", turn.id)] if turn.id else [],
             message_event=asyncio.Event(),
             expect_100_continue=False,
             keep_alive=turn.keep_alive,

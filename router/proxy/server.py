@@ -15,6 +15,8 @@ BACKLOG = 2048
 """Connections that may wait to be taken."""
 KEEP_ALIVE = 75
 """Seconds a client's connection may stay without a whole head of a request."""
+LINGER = 5.0
+"""Seconds in which a kept connection's next request is still answered when another process has taken over."""
 LAST_WORDS = 1.0
 """Seconds the clients have to take the ends of their answers when the time to drain is over."""
 
@@ -37,12 +39,29 @@ class Server(uvicorn.Server):
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
         )
-        settings.timeout_graceful_shutdown = drain  # type: ignore[assignment]  # it takes fractions as well
         super().__init__(settings)
+        self.set_drain(drain)
 
     def hurry(self) -> None:
         """Ends it now: requests in flight are told that the router is shutting down."""
         self.should_exit = self.force_exit = True
+
+    async def retire(self) -> None:
+        """Takes no new connection. Those there are get an answer to what they ask within `LINGER`, and it is their
+        last, so that no client finds its connection closed under its request; then `should_exit` ends the idle ones,
+        and waits for the others as long as they take."""
+        for server in self.servers:
+            server.close()
+        for connection in self._connections():
+            connection.retire()
+        self.config.timeout_graceful_shutdown = None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LINGER
+        while self.server_state.connections and loop.time() < end:  # noqa: ASYNC110 - they are uvicorn's to count
+            await asyncio.sleep(0.05)
+
+    def set_drain(self, drain: float) -> None:
+        self.config.timeout_graceful_shutdown = drain  # type: ignore[assignment]  # it takes fractions as well
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second

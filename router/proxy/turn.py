@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from router.errors import RouterError
 from router.proxy.headers import Fields, Headers, lines
+from router.proxy.named import id_line
 
 LARGE = 65536
 """Bytes that are not copied to go out in one piece with the head."""
@@ -69,11 +70,12 @@ class Head:
 
 class Turn:
     """`parts`, `size` bytes of them, become the `body` when it is `complete`. The answer is `start`, any number of
-    `write`, `finish`; its head goes out together with what is written first."""
+    `write`, `finish`; its head goes out together with what is written first. `id` is the request's, b"" while it has
+    none."""
 
     __slots__ = (
-        "_chunked", "_client", "_endless", "_head", "_transport", "body", "complete", "done", "head", "keep_alive",
-        "parts", "peer", "sent", "size", "started", "work",
+        "_chunked", "_client", "_endless", "_head", "_transport", "body", "complete", "done", "head", "id",
+        "keep_alive", "parts", "peer", "sent", "size", "started", "work",
     )  # fmt: skip
 
     def __init__(self, client: Client, transport: asyncio.Transport, peer: str, head: Head) -> None:
@@ -82,7 +84,7 @@ class Turn:
         self.parts: list[bytes] = []
         self.size = self.sent = 0
         """Bytes of the request's body, and of the answer's, so far."""
-        self.body = self._head = b""
+        self.body = self._head = self.id = b""
         self.complete = self.started = self.done = self._chunked = self._endless = False
         self.work: Work | None = None
 
@@ -154,12 +156,12 @@ class Turn:
         elif head or data:
             self._transport.write(head + data)
 
-    def refuse(self, error: RouterError) -> None:
-        """The error is the whole answer."""
+    def refuse(self, error: RouterError, fields: bytes = b"") -> None:
+        """The error is the whole answer, with the lines `fields` among its headers."""
         untold = self.head.expect and not self.complete  # whether its body comes is anybody's guess
         self.keep_alive = self.keep_alive and not error.closes and not untold
         body = error.envelope()
-        self.start(error.status, lines(error.headers()), len(body))
+        self.start(error.status, lines(error.headers()) + id_line(self.id) + fields, len(body))
         self.finish(b"" if self.head.method == "HEAD" else body)
 
     def tear(self) -> None:

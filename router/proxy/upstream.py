@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from router.errors import UpstreamError, UpstreamTimeout
 from router.proxy.again import Again
 from router.proxy.headers import Headers, by_name
 
@@ -20,7 +21,15 @@ _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 
 
 class ConnectFailed(Exception):
-    """No connection could be opened, so no byte was sent."""
+    """No connection could be opened, so no byte was sent. `own`: for want of something on this machine."""
+
+    def __init__(self, reason: str, *, own: bool = False) -> None:
+        super().__init__(reason)
+        self.own = own
+
+    def told(self, model: str) -> UpstreamError:
+        """As the client is told, by the model's public name."""
+        return UpstreamError(f"the engine of model '{model}' failed: {self}; try again", retry_after=1)
 
 
 class Died(Exception):
@@ -29,6 +38,12 @@ class Died(Exception):
     def __init__(self, reason: str, *, silent: bool = False, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.silent, self.timed_out = silent, timed_out
+
+    def told(self, model: str) -> UpstreamError:
+        """As the client is told, by the model's public name."""
+        if self.timed_out:
+            return UpstreamTimeout(f"the engine of model '{model}' did not answer in time: {self}")
+        return UpstreamError(f"the engine of model '{model}' failed: {self}; try again", retry_after=1)
 
 
 class Head:
@@ -54,6 +69,12 @@ class Head:
         """Whether its end can be told from the connection's."""
         return self.chunked or self.length is not None or self.status in (204, 304)
 
+    @property
+    def retry_after(self) -> float:
+        """In seconds; 0.0 where the engine does not say, or gives a date."""
+        value = self.fields.get(b"retry-after", b"")
+        return float(value) if value.isdigit() else 0.0
+
 
 class Sink(Protocol):
     """Whoever asked."""
@@ -74,6 +95,7 @@ class Owner(Protocol):
     again: Again[Head] | None
     misses: int
     lines: dict[str, bytes]
+    signature: bytes
 
     def remember(self, data: bytes, head: Head) -> None: ...
     def give_back(self, connection: "Connection") -> None: ...

@@ -135,7 +135,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     ),
     # folders
     (ONE + f"state_dir: /{'x' * 100}", [
-        "2 state_dir: sockets below it would have paths of 123 bytes, and 107 are allowed; choose a folder",
+        "2 state_dir: sockets below it would have paths of 127 bytes, and 107 are allowed; choose a folder",
     ]),
     (ONE + "state_dir: m.gguf/state\nengines_dir: m.gguf", [
         "2 state_dir: DIR/m.gguf is not a folder; name a folder",

@@ -8,9 +8,12 @@ from launchers.base import Program, Source
 from launchers.llamacpp_options import LlamaCppOptions
 from router.catalog import Model
 from router.config import EngineSpec
-from router.config.specs import GpuRequest, Limits
+from router.config.specs import Care, GpuRequest, Limits
 from router.fleet.engine import Engine, Surroundings
+from router.fleet.files import Files
+from router.fleet.gpu_room import GpuRoom
 from router.fleet.ports import Ports
+from router.fleet.remembered import Remembered
 from router.fleet.states import State
 
 
@@ -28,9 +31,13 @@ def spec(folder: Path) -> EngineSpec:
         env={},
         replicas=1,
         gpus=GpuRequest(),
+        accelerator="cuda",
         paths=frozenset(),
+        memory=None,
+        care=Care(liveness_interval=1, liveness_timeout=1, liveness_failures=1, deep_probe=False),
         start_timeout=1,
         stop_grace=1,
+        retire_timeout=1,
     )
 
 
@@ -50,7 +57,12 @@ def test_what_the_launcher_refuses_at_a_start_is_that_engines_failure_alone(tmp_
 
         wanted = spec(tmp_path)
         model = Model("m", kind="chat", engine="llamacpp", limits=wanted.limits)
-        engine = Engine(wanted, 0, None, model, Surroundings(nothing_is_started, Ports(), frozenset(), changed))
+        cleared = asyncio.Event()
+        cleared.set()
+        files = Files(tmp_path)
+        room = GpuRoom(nothing_is_started, Remembered(tmp_path / "memory.json"), [wanted])
+        around = Surroundings(nothing_is_started, Ports(), room, files, frozenset(), cleared, changed)
+        engine = Engine(wanted, 0, model, around)
         running = asyncio.ensure_future(engine.run())
         async with asyncio.timeout(10):
             await failed.wait()

@@ -36,22 +36,6 @@ def seconds_until_200(argv: list[str], url: str) -> float:
         process.wait()
 
 
-def test_the_router_adds_less_than_half_a_second_to_the_engines_own_time_to_ready(up: Up) -> None:
-    """From the command line's first instruction to the first 200 of /ready, imports and all."""
-    engine, router = free_port(), free_port()
-    model = fake("--load", 1)
-    bare = [word.replace("${PORT}", str(engine)) for word in model["options"]["argv"]]
-    up.write({"m": model}, listen=f"127.0.0.1:{router}")
-    full = [sys.executable, "-m", "router", "up", "-c", str(up.file)]
-    for _ in range(6):  # the best counts: other work on the machine is no cost of the router
-        added = seconds_until_200(full, f"http://127.0.0.1:{router}/ready")
-        added -= seconds_until_200(bare, f"http://127.0.0.1:{engine}/health")
-        sys.stderr.write(f"the router adds {added:.2f} s\n")
-        if added < 0.5:
-            return
-    raise AssertionError(added)
-
-
 def resident(pid: int) -> float:
     """MiB."""
     status = Path(f"/proc/{pid}/status").read_text()

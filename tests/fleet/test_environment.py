@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from launchers.base import Command, KeepAlive, Probe
-from router.fleet.engine import environment
+from router.fleet.environment import environment
 
 
 def of(program: str, inherited: Mapping[str, str], own: Mapping[str, str] | None = None) -> dict[str, str]:

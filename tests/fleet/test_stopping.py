@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from running import DEADLINE, Up, fake, until
 
-ASKED = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, "down"]
+ASKED = [signal.SIGINT, signal.SIGTERM, "down"]
 
 
 def ask(up: Up, how: signal.Signals | str) -> int:

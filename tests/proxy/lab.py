@@ -17,6 +17,7 @@ from router.catalog import Address, Catalog, Model, Target
 from router.console.metrics import Metrics
 from router.console.public import Public
 from router.measures import Measures, Record
+from router.proxy.headers import NAMED
 from router.proxy.keys import Keys
 from router.proxy.pool import Pool
 from router.proxy.proxy import Proxy
@@ -59,6 +60,11 @@ class Message:
 
     def all(self, name: bytes) -> list[bytes]:
         return [value for key, value in self.headers if key.lower() == name]
+
+    @property
+    def passed_on(self) -> list[Header]:
+        """The headers, less those with which the router says whose answer it is and what it took."""
+        return [header for header in self.headers if header[0] not in NAMED]
 
     @property
     def status(self) -> int:

@@ -151,6 +151,7 @@ async def test_an_engine_may_close_at_any_byte(lab: Lab, kind: str, served: str,
 
     await lab.engine(script, served=served)
     for cut in range(len(whole)):  # noqa: B007 - the engine reads it
+        lab.model.close_circuit(lab.targets[0])
         reply = await lab.chat()
         if reply.status == 502:
             assert reply.code == "engine_failed"

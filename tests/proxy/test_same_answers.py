@@ -26,7 +26,7 @@ FRAMING = (b"content-length", b"transfer-encoding")
 
 def heard(reply: Message) -> tuple[bytes, list[tuple[bytes, bytes]], bytes, bool]:
     """But for the framing, which may depend on whether an answer comes in one piece."""
-    headers = [header for header in reply.headers if header[0] not in FRAMING]
+    headers = [header for header in reply.passed_on if header[0] not in FRAMING]
     return reply.start, headers, reply.body, reply.complete
 
 

@@ -1,0 +1,22 @@
+import click
+
+from router.cli.common import file_option, find_state, load_or_exit
+from router.cli.steps import decline, show
+from router.config import find_file
+from router.console.client import Client, Declined, NotRunning
+from router.fleet.rows import Plan, Step
+
+
+@click.command(epilog="Example: router plan -c router.yaml")
+@file_option
+def command(option: str | None) -> None:
+    """Print what `router apply` would do to the running router with the file as it is now; nothing changes."""
+    try:
+        plan = Client(find_state(option)).plan(find_file(option))
+    except NotRunning:
+        config = load_or_exit(option)
+        click.echo("no router runs; `router up` would start:")
+        plan = Plan(tuple(Step(model.name, "add") for model in config.models))
+    except Declined as error:
+        decline(error)
+    show(plan)

@@ -1,0 +1,38 @@
+"""A process that may be nobody's child here, by its pidfd: the pid of another is never taken for it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from contextlib import suppress
+
+
+class Handle:
+    """Raises ProcessLookupError if it is gone already. `child`: it is this one of ours, which has to be reaped."""
+
+    def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.pid, self._child = pid, child
+        self._fd = os.pidfd_open(pid)
+
+    async def ended(self) -> None:
+        """Returns once it has ended. Several may wait."""
+        fd = os.dup(self._fd)  # a loop has one reader a descriptor
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(fd, gone.set)  # readable once the process has ended
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+        if self._child is not None:
+            self._child.poll()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """It is of no more interest."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
