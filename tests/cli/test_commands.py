@@ -20,6 +20,7 @@ from router.cli import COMMANDS
 ROUTER = [sys.executable, "-m", "router"]
 FIELDS = [
     "model", "replica", "engine", "state", "pid", "address", "gpus", "uptime_s", "restarts", "in_flight", "error",
+    "diagnosis",
 ]  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def test_ps_tells_what_the_issue_asks_for(up: Up) -> None:
         assert row["uptime_s"] > 0
     assert (rows[0]["gpus"], rows[0]["restarts"], rows[0]["in_flight"], rows[0]["error"]) == (None, 0, 0, None)
     table = up.cli("ps").stdout.splitlines()
-    assert table[0].split() == [field.upper().replace("_", "-").removesuffix("-S") for field in FIELDS]
+    assert table[0].split() == [field.upper().replace("_", "-").removesuffix("-S") for field in FIELDS[:-1]]
     assert [line.split()[:4] for line in table[1:]] == [
         ["m", "0", "command", "ready"],
         ["m", "1", "command", "ready"],
@@ -257,7 +258,7 @@ def test_a_fault_of_the_routers_own_is_one_line_and_ends_everything(up: Up) -> N
         "real = Engine._offer\n"
         "def offer(self, *rest):\n"
         "    if self.spec.name == 'broken': raise RuntimeError('a fault')\n"
-        "    real(self, *rest)\n"
+        "    return real(self, *rest)\n"
         "Engine._offer = offer\n"
         "main()"
     )

@@ -1,39 +1,11 @@
-"""What the router adds to an engine: time and memory. The bounds are requirements."""
+"""What the router takes for itself. The bounds are requirements; what it adds to a start is measured in `bench/`."""
 
 import resource
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
-from running import Up, fake, until
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_200(url: str) -> bool:
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def seconds_until_200(argv: list[str], url: str) -> float:
-    began = time.monotonic()
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: is_200(url))
-        return time.monotonic() - began
-    finally:
-        process.terminate()
-        process.wait()
+from running import Up, fake
 
 
 def resident(pid: int) -> float:
