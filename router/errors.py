@@ -16,6 +16,7 @@ RouterError                    status  type                     code
     └── UpstreamTimeout        504     upstream_error           engine_timeout
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -39,13 +40,18 @@ class RouterError(Exception):
         self.param = param
         self.retry_after = retry_after
         """Seconds, sent as `Retry-After`."""
+        self.diagnosis: Mapping[str, str] | None = None
+        """Why an engine failed, with the end of its log: for admins alone."""
 
-    def envelope(self) -> bytes:
-        """The JSON body: OpenAI's `error` object, and `detail` for the clients that read only that."""
-        return msgspec.json.encode(self._content())
+    def envelope(self, *, full: bool = False) -> bytes:
+        """The JSON body: OpenAI's `error` object, and `detail` for the clients that read only that. `full`: for an
+        admin."""
+        return msgspec.json.encode(self._content(full=full))
 
-    def _content(self) -> dict[str, Any]:
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+    def _content(self, *, full: bool = False) -> dict[str, Any]:
+        error: dict[str, Any] = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        if full and self.diagnosis is not None:
+            error["diagnosis"] = self.diagnosis
         return {"error": error, "detail": self.message}
 
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -25,8 +25,9 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     `model` is the file's name for it ("" when the request named none), `asked` the client's where that is another one;
     `key` the holder's name; `status` what the client was sent, 499 when it left before it was sent any; `error` the
     code of the router's own error, `client_gone` for a client that left. `retries`: the replicas that failed.
-    `queue_ms`: the wait for a replica; `first_ms`: until the first byte of the answer's body; `total_ms`: until its
-    last; `own_ms`: what of it the router's own work took. `time` is when its head had come.
+    `start_ms`: the wait while no replica was there, as it was starting; `queue_ms`: the wait for a free one;
+    `first_ms`: until the first byte of the answer's body; `total_ms`: until its last; `own_ms`: what of it the router's
+    own work took. `time` is when its head had come.
     """
 
     time: datetime
@@ -46,10 +47,15 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     response_bytes: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    start_ms: float = 0.0
     queue_ms: float
     first_ms: float | None = None
     total_ms: float
     own_ms: float
+
+
+def ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
 
 
 class Histogram:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from router.catalog.balance import Balance
@@ -38,8 +38,8 @@ class Model:
     """A public name, and the replicas that answer to it.
 
     `paths` are the public paths it serves (None: any). `outlook` is the fleet's word on when the model will be ready,
-    for the message of a request that waited in vain. `failures` and `openings` count the requests that failed at an
-    engine and the circuits that opened, of all targets it ever had.
+    for the message of a request that waited in vain, `diagnosis` all it knows, for admins. `failures` and
+    `openings` count the requests that failed at an engine and the circuits that opened, of all targets it ever had.
 
     All else that changes is in four places: `_targets`, all of them; `_ready`, those that may be claimed; `_waiting`,
     for which none is free; and what each target has of its own. A target of `_targets` that is not in `_ready` has an
@@ -61,6 +61,7 @@ class Model:
         self.aliases = tuple(aliases)
         self.paths = None if paths is None else frozenset(paths)
         self.outlook = "it was not started yet"
+        self.diagnosis: Mapping[str, str] | None = None
         self.failures = self.openings = 0
         self._targets: dict[Target, None] = {}
         self._ready = Balance()
@@ -250,7 +251,9 @@ class Model:
             return Unavailable(message, code="model_busy", retry_after=RETRY_AFTER)
         wait = self._retry_in()
         retry_after = RETRY_AFTER if wait is None else max(1, math.ceil(wait))
-        return Unavailable(f"model '{self.name}' is not ready: {self.reason}", retry_after=retry_after)
+        error = Unavailable(f"model '{self.name}' is not ready: {self.reason}", retry_after=retry_after)
+        error.diagnosis = self.diagnosis
+        return error
 
     def _removed(self) -> ModelNotFound:
         return ModelNotFound(f"model '{self.name}' was removed", param="model")

@@ -43,12 +43,13 @@ class Target:
 
     For the fleet: `heard` is when bytes of an answer last came, by `time.perf_counter`, 0.0 if none did. `suspect` is
     called each time that its requests' failures open its circuit; `on_idle` once, when it has been removed and its last
-    request has ended, which may be while it is removed.
+    request has ended, which may be while it is removed. From the fleet: `alive` says whether its process lives, None
+    where nobody knows.
     """
 
     __slots__ = (
-        "address", "breaker", "heard", "id", "idle", "in_flight", "key", "limit", "on_idle", "paths", "pool", "removed",
-        "reuse", "served", "suspect",
+        "address", "alive", "breaker", "heard", "id", "idle", "in_flight", "key", "limit", "on_idle", "paths", "pool",
+        "removed", "reuse", "served", "suspect",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Target:
         self.removed = False
         self.pool: Pool | None = None
         self.breaker = Breaker()
+        self.alive: Callable[[], bool] | None = None
         self.heard = 0.0
         self.suspect: Callable[[Target], None] | None = None
         self.on_idle: Callable[[], None] | None = None

@@ -5,14 +5,14 @@ is loaded when somebody asks for the first time.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from router import __version__
-from router.catalog import Catalog
+from router.catalog import Catalog, Model
 from router.fleet.rows import Row
 from router.measures import Histogram, Measures, Sums
 
@@ -35,8 +35,22 @@ COUNTERS: dict[str, tuple[str, Callable[[Sums], int]]] = {
 
 Items = list[tuple[tuple[str, str], Sums]]
 """By model and path."""
-Loads = list[tuple[str, int, int]]
-"""A model's name, its requests in flight, those that wait."""
+
+
+class Load(NamedTuple):
+    """A model as it is: its requests in flight, those that wait, its circuits by target."""
+
+    model: str
+    in_flight: int
+    waiting: int
+    failures: int
+    openings: int
+    circuits: dict[str, str]
+
+
+def _load(model: Model) -> Load:
+    circuits = {target.id: str(target.circuit) for target in model.targets}
+    return Load(model.name, model.in_flight, model.waiting, model.failures, model.openings, circuits)
 
 
 class Metrics:
@@ -47,12 +61,12 @@ class Metrics:
 
     async def answer(self, request: Request) -> Response:
         sums, rows = list(self._measures.sums.items()), self._rows()  # they are the loop's, and so are the loads
-        loads = [(model.name, model.in_flight, model.waiting) for model in self._catalog]
+        loads = [_load(model) for model in self._catalog]
         accept = request.headers.get("accept", "")
         text, kind = await anyio.to_thread.run_sync(self._render, sums, loads, rows, accept)
         return Response(text, headers={"content-type": kind})
 
-    def _render(self, sums: Items, loads: Loads, rows: list[Row], accept: str) -> tuple[bytes, str]:
+    def _render(self, sums: Items, loads: list[Load], rows: list[Row], accept: str) -> tuple[bytes, str]:
         from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - 40 ms and 6 MiB
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
@@ -62,7 +76,7 @@ class Metrics:
         encode, kind = choose_encoder(accept)
         return encode(registry), kind
 
-    def _collect(self, sums: Items, loads: Loads, rows: list[Row]) -> "Iterator[Metric]":
+    def _collect(self, sums: Items, loads: list[Load], rows: list[Row]) -> "Iterator[Metric]":
         from prometheus_client.core import (  # noqa: PLC0415
             CounterMetricFamily,
             GaugeMetricFamily,
@@ -87,10 +101,17 @@ class Metrics:
             yield counter
         in_flight = GaugeMetricFamily("router_requests_in_flight", "Requests at the engines.", labels=("model",))
         waiting = GaugeMetricFamily("router_requests_waiting", "Requests that wait for a replica.", labels=("model",))
-        for name, there, queued in loads:
-            in_flight.add_metric((name,), there)
-            waiting.add_metric((name,), queued)
-        yield from (in_flight, waiting)
+        failures = CounterMetricFamily("router_engine_failures", "Requests an engine failed at.", labels=("model",))
+        openings = CounterMetricFamily("router_circuit_openings", "Engines taken out for that.", labels=("model",))
+        circuit = GaugeMetricFamily("router_target_circuit", "1 for the state of a circuit.", labels=_TARGET)
+        for load in loads:
+            in_flight.add_metric((load.model,), load.in_flight)
+            waiting.add_metric((load.model,), load.waiting)
+            failures.add_metric((load.model,), load.failures)
+            openings.add_metric((load.model,), load.openings)
+            for target, each_state in load.circuits.items():
+                circuit.add_metric((load.model, target, each_state), 1)
+        yield from (in_flight, waiting, failures, openings, circuit)
         state = GaugeMetricFamily("router_engine_state", "1 for the state a replica is in.", labels=_REPLICA)
         restarts = CounterMetricFamily("router_engine_restarts", "Starts after a failure.", labels=_REPLICA[:3])
         for row in rows:
@@ -104,6 +125,7 @@ class Metrics:
 
 
 _REPLICA = ("model", "replica", "engine", "state")
+_TARGET = ("model", "target", "state")
 
 
 class _Collector:

@@ -348,6 +348,7 @@ class Engine:
             reuse=command.keep_alive.requests,
             limit=command.concurrency,
         )
+        target.alive = life.run.alive
         self.error = self.findings = None
         self._enter(State.READY)
         self.since -= life.uptime

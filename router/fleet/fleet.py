@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import msgspec
+
 from router.catalog import Catalog
 from router.config import Config, EngineSpec
 from router.events import Events
@@ -149,7 +151,7 @@ class Fleet:
         return [_row(engine, self._gpus.shown(engine.gpus)) for slot in self._slots for engine in slot.engines]
 
     def _changed(self, engine: Engine, detail: str) -> None:
-        engine.model.outlook = _outlook(engine)
+        engine.model.outlook, engine.model.diagnosis = _outlook(engine), _diagnosis(engine)
         self._events.emit(engine.spec.name, engine.replica, engine.state, detail)
 
 
@@ -168,6 +170,15 @@ def _outlook(engine: Engine) -> str:
         why = f" ({found.cause})" if found else ""
         return f"its engine failed{why} and is started again; `router ps` says more"
     return f"its engine is {engine.state}"
+
+
+def _diagnosis(engine: Engine) -> dict[str, str] | None:
+    """For admins: all there is."""
+    if engine.findings is None:
+        return None
+    found = engine.findings.diagnosis
+    told = {} if found is None else msgspec.structs.asdict(found)
+    return {**told, "error": engine.error or "", "log": engine.findings.log}
 
 
 def _row(engine: Engine, gpus: list[str] | None) -> Row:

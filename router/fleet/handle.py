@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 from contextlib import suppress
@@ -26,6 +27,15 @@ class Handle:
             os.close(fd)
         if self._child is not None:
             self._child.poll()
+
+    @property
+    def alive(self) -> bool:
+        """Not after `close`."""
+        poll = select.poll()
+        if self._fd < 0:
+            return False
+        poll.register(self._fd, select.POLLIN)
+        return not poll.poll(0)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):

@@ -156,7 +156,7 @@ class Keeper:
                     self.orphan_grace = seconds(request.get("orphan_grace", self.orphan_grace))
                     self.lease_end = time.monotonic() + self.lease
                     client.holds = True
-                    client.send({"ok": True})
+                    client.send({"ok": True, "shm": sorted(self.shm.seen)})
                 case "stop":
                     self._stop(client, seconds(request.get("grace", self.grace)))
                 case _:
@@ -171,6 +171,8 @@ class Keeper:
             self.woken = True
 
     def _status(self) -> dict[str, object]:
+        living = descendants()
+        self.shm.note(living)
         return {
             "keeper": os.getpid(),
             "engine": self.engine,
@@ -179,7 +181,8 @@ class Keeper:
             "started": self.started,
             "lease_left": max(0.0, round(self.lease_end - time.monotonic(), 3)),
             "last_line": self.output.last_line(),
-            "tree": sorted(descendants()),
+            "tree": sorted(living),
+            "shm": sorted(self.shm.seen),
         }
 
     def _stop(self, client: Client, grace: float) -> None:

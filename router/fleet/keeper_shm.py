@@ -17,10 +17,10 @@ class SharedMemory:
     renames what it has mapped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Iterable[int] = ()) -> None:
         self.device = os.stat(SHM).st_dev if os.path.isdir(SHM) else -1
         self.before = {entry.inode() for entry in self._files()}
-        self.seen: set[int] = set()
+        self.seen = set(seen)
 
     def note(self, pids: Iterable[int]) -> None:
         """Remembers what these processes hold for writing."""

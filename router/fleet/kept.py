@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from router.fleet.handle import Handle
+from router.fleet.keeper_shm import SharedMemory
 from router.fleet.orphans import kill_marked
 from router.fleet.runtime import Exit
 from router.fleet.wire import KILL_WAIT, STUCK, Wire
@@ -44,6 +45,8 @@ class Kept:
         self._events, self._requests = events, requests
         self._deadline: asyncio.TimerHandle | None = None
         """Kills the keeper when it has had all its time to end the engine."""
+        self._shm: list[int] = []
+        """The shared memory that its keeper has seen, should that be killed."""
         self._root = None
         with suppress(psutil.NoSuchProcess):
             self._root = psutil.Process(pid)
@@ -61,9 +64,15 @@ class Kept:
                 wire.close()
             raise
 
+    def alive(self) -> bool:
+        return self._engine is not None and self._engine.alive
+
     async def look(self) -> tuple[list[int], str]:
         status = await self._ask("status", "tree")
-        return (status["tree"], status["last_line"]) if status else ([], "")
+        if status is None:
+            return [], ""
+        self._shm = status["shm"]
+        return status["tree"], status["last_line"]
 
     async def tail(self) -> str:
         answer = await self._ask("tail", "tail")
@@ -117,7 +126,8 @@ class Kept:
     async def _renew(self) -> None:
         while True:
             terms = self._terms
-            await self._ask("renew", "ok", lease=terms.lease, orphan_grace=terms.orphan_grace)
+            answer = await self._ask("renew", "ok", lease=terms.lease, orphan_grace=terms.orphan_grace)
+            self._shm = answer["shm"] if answer else self._shm
             await asyncio.sleep(RENEW)
 
     def _close_wires(self) -> None:
@@ -133,6 +143,7 @@ class Kept:
         """Somebody killed the keeper; what it kept is still known by the mark it carries."""
         self._path.unlink(missing_ok=True)
         await asyncio.to_thread(kill_marked, self._mark, self._root)
+        await asyncio.to_thread(SharedMemory(self._shm).sweep)
 
 
 def _words(message: dict[str, Any]) -> str:

@@ -51,6 +51,9 @@ class Run(Protocol):
     pid: int
     name: str
 
+    def alive(self) -> bool:
+        """Whether its first process runs, at this moment."""
+
     async def look(self) -> tuple[list[int], str]:
         """The pids of all its processes, and the last line of its output."""
 

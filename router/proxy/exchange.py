@@ -13,7 +13,7 @@ from typing import Any
 
 from router.catalog import Catalog, Model, Target
 from router.errors import RouterError
-from router.measures import Measures, Record, Sums
+from router.measures import Measures, Record, Sums, ms
 from router.proxy.named import retries, signature, timed
 from router.proxy.paths import Path
 from router.proxy.pool import Pool
@@ -49,7 +49,8 @@ class Exchange:
     __slots__ = (
         "_answered", "_asked", "_began", "_catalog", "_connection", "_ended", "_error", "_failed", "_first", "_fresh",
         "_gaps", "_last", "_measures", "_model", "_named", "_own", "_path", "_queued", "_relay", "_request", "_sent",
-        "_served_by", "_since", "_status", "_sums", "_target", "_task", "_trial", "_turn", "_usage", "holder",
+        "_served_by", "_since", "_started", "_status", "_sums", "_target", "_task", "_trial", "_turn", "_usage",
+        "holder",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, path: Path, catalog: Catalog, measures: Measures) -> None:
@@ -69,7 +70,9 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._status = CLIENT_GONE
         self._began = self._since = _clock()
-        self._first = self._last = self._own = self._queued = self._ended = self._sent = self._answered = 0.0
+        self._first = self._last = self._own = self._queued = self._ended = self._sent = self._answered = (
+            self._started
+        ) = 0.0
         self._error = self.holder = ""
         self._usage = b""
 
@@ -171,11 +174,12 @@ class Exchange:
             self._ask(target)
 
     async def _wait(self) -> None:
-        since = _clock()
+        since, starting = _clock(), not self._model.targets
         try:
             target = await self._model.claim(self._failed)
         finally:
-            self._queued += _clock() - since
+            self._queued += 0.0 if starting else _clock() - since
+            self._started += _clock() - since if starting else 0.0
         self._woken()
         self._ask(target)
 
@@ -295,7 +299,7 @@ class Exchange:
         who = connection.pool.signature
         if self._failed:
             who += retries(len(self._failed))
-        return timed(fields, self._turn.id, who, self._queued, answered - self._sent, own)
+        return timed(fields, self._turn.id, who, self._started, self._queued, answered - self._sent, own)
 
     def _count_gaps(self) -> None:
         if self._gaps and self._sums is not None:
@@ -407,13 +411,10 @@ class Exchange:
             response_bytes=turn.sent,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            queue_ms=_ms(self._queued),
-            first_ms=_ms(self._first - self._began) if self._first else None,
-            total_ms=_ms(self._ended - self._began),
-            own_ms=_ms(self._own),
+            start_ms=ms(self._started),
+            queue_ms=ms(self._queued),
+            first_ms=ms(self._first - self._began) if self._first else None,
+            total_ms=ms(self._ended - self._began),
+            own_ms=ms(self._own),
         )
         return record, self._sums or self._measures.of("", self._path.public)
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

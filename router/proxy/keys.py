@@ -15,13 +15,17 @@ class Key(Protocol):
     def name(self) -> str: ...
     @property
     def digest(self) -> bytes: ...
+    @property
+    def admin(self) -> bool: ...
 
 
 class Keys:
     """The declared keys; without any, everybody may ask."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
+        keys = tuple(keys)
         self._holders = {key.digest: key.name for key in keys}
+        self._admins = frozenset(key.name for key in keys if key.admin)
 
     def check(self, fields: Fields) -> str:
         """The name of the key's holder ("" when no keys are declared), or Unauthenticated.
@@ -38,6 +42,10 @@ class Keys:
         if holder is None:
             raise Unauthenticated("the API key is not known here")
         return holder
+
+    def is_admin(self, holder: str) -> bool:
+        """Whether errors tell this holder all there is."""
+        return holder in self._admins
 
 
 def _token(fields: Fields) -> bytes:

@@ -33,13 +33,23 @@ def retries(count: int) -> bytes:
     return b"x-router-retries: %d\r\n" % count if count else b""
 
 
-def timed(fields: bytes, id: bytes, signature: bytes, queue: float, engine: float, own: float) -> bytes:  # noqa: A002
+def timed(
+    fields: bytes,
+    id: bytes,  # noqa: A002
+    signature: bytes,
+    start: float,
+    queue: float,
+    engine: float,
+    own: float,
+) -> bytes:
     """`fields`, lines of the engine's, with the router's. In seconds, up to the first byte of the answer: the wait for
-    a replica, the engine's time, and the router's. All in one, as each answer has it."""
-    return b"%bx-request-id: %b\r\n%bserver-timing: queue;dur=%.1f, engine;dur=%.1f, router;dur=%.2f\r\n" % (
+    an engine's start, where there was one, for a free replica, the engine's time, and the router's. All in one, as each
+    answer has it."""
+    return b"%bx-request-id: %b\r\n%bserver-timing: %bqueue;dur=%.1f, engine;dur=%.1f, router;dur=%.2f\r\n" % (
         fields,
         id,
         signature,
+        b"start;dur=%.1f, " % (start * 1e3) if start else b"",
         queue * 1e3,
         engine * 1e3,
         own * 1e3,

@@ -23,9 +23,19 @@ MISSES = 16
 
 class Pool:
     """The connections to one address. `idle` and `reuse`: how long and how often the engine lets one be used.
-    `signature`: the lines of headers that tell the client who has answered."""
+    `signature`: the lines of headers that tell the client who has answered. `alive` as in `Target`."""
 
-    def __init__(self, address: Address, limits: Limits, *, idle: float, reuse: int, signature: bytes) -> None:
+    def __init__(
+        self,
+        address: Address,
+        limits: Limits,
+        *,
+        idle: float,
+        reuse: int,
+        signature: bytes,
+        alive: Callable[[], bool] | None = None,
+    ) -> None:
+        self.alive = alive
         self.address, self.idle_time, self.reuse, self.signature = address, idle, reuse, signature
         self.use(limits)
         self.loop = asyncio.get_running_loop()
@@ -42,7 +52,9 @@ class Pool:
     @classmethod
     def of(cls, target: Target, model: Model) -> "Pool":
         named = signature(model.name, target.id)
-        return cls(target.address, model.limits, idle=target.idle, reuse=target.reuse, signature=named)
+        return cls(
+            target.address, model.limits, idle=target.idle, reuse=target.reuse, signature=named, alive=target.alive
+        )
 
     def __repr__(self) -> str:
         return f"<Pool {self.address} idle={len(self.idle)} busy={len(self.busy)}>"
@@ -96,6 +108,11 @@ class Pool:
             raise ConnectFailed(f"no connection within {self.connect_timeout:g} s") from None
         except OSError as error:
             raise ConnectFailed(error.strerror or str(error), own=error.errno in SHORTAGES) from None
+        # The port of an engine that was just killed may be another program's already, which must get neither the
+        # request nor the key. As long as the engine lives it is the engine's.
+        if self.alive is not None and not self.alive():
+            connection.abort()
+            raise ConnectFailed("it has ended")
         if not connection.closed:
             self._all.add(connection)
         if self._sweeper is None:

@@ -48,6 +48,7 @@ class Proxy:
         """Raises RouterError. A head that comes again is admitted still, as long as the keys are the same."""
         head.holder = ""
         head.holder = self.keys.check(head.fields)
+        head.admin = self.keys.is_admin(head.holder)
         check_head(path, head.method, head.fields)
         head.lines = for_engine(head.headers, head.fields)
         head.admitted = self.keys

@@ -82,19 +82,25 @@ class Plain:
         return None
 
 
+LAST_EVENTS = (b"data: [DONE]\n\n", b'"message_stop"}\n\n')
+"""How a stream ends in OpenAI's dialect, and in Anthropic's."""
+
+
 class Stream:
     """Whole events, so that one that breaks off can still end with an event of its own."""
 
-    __slots__ = ("_events", "_pass_on", "usage")
+    __slots__ = ("_events", "_last", "_pass_on", "usage")
     streams = True
 
     def __init__(self, name: str | None) -> None:
         self._events = Events(name)
         self._pass_on = self._events.feed
-        self.usage = b""
+        self.usage = self._last = b""
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | None:
         data = self._pass_on(data)
+        if data:
+            self._last = data
         if data.rfind(b'"usage"') >= 0:
             self.usage = data
         return data + self._events.rest() if ended else data
@@ -103,6 +109,9 @@ class Stream:
         return None
 
     def last_words(self, error: RouterError) -> bytes:
+        """Nothing more where the last event has been passed on, and only the framing's end is missing."""
+        if self._last.endswith(LAST_EVENTS):
+            return b""
         return (b"\n\n" if self._events.torn else b"") + error.event(named=self._events.named)
 
 

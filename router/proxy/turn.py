@@ -40,12 +40,12 @@ class Client(Protocol):
 
 
 class Head:
-    """A request's line and headers. Nothing of it changes, but what others have found in it: `admitted`, `holder` and
-    `lines` are the proxy's."""
+    """A request's line and headers. Nothing of it changes, but what others have found in it: `admitted`, `holder`,
+    `admin` and `lines` are the proxy's."""
 
     __slots__ = (
-        "admitted", "expect", "fields", "headers", "holder", "keep_alive", "lines", "method", "path", "query", "url",
-        "version",
+        "admin", "admitted", "expect", "fields", "headers", "holder", "keep_alive", "lines", "method", "path",
+        "query", "url", "version",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class Head:
         self.expect = version == "1.1" and self.fields.get(b"expect", b"").lower() == b"100-continue"
         self.admitted: object = None
         self.holder = ""
+        self.admin = False
         self.lines = b""
 
 
@@ -160,7 +161,7 @@ class Turn:
         """The error is the whole answer, with the lines `fields` among its headers."""
         untold = self.head.expect and not self.complete  # whether its body comes is anybody's guess
         self.keep_alive = self.keep_alive and not error.closes and not untold
-        body = error.envelope()
+        body = error.envelope(full=self.head.admin)
         self.start(error.status, lines(error.headers()) + id_line(self.id) + fields, len(body))
         self.finish(b"" if self.head.method == "HEAD" else body)
 

@@ -54,3 +54,38 @@ def test_who_has_no_key_is_not_told_what_an_engine_said(up: Up) -> None:
             body = answer.read()
     assert "harmless" not in body.decode()
     assert json.loads(body)["missing"]["m"].startswith("its engine ")
+
+
+def test_an_admin_is_told_all_about_an_engine_that_failed_and_others_its_cause_in_one_line(up: Up) -> None:
+    said = "print('ModuleNotFoundError: No module named \\'flash_attn\\''); raise SystemExit(3)"
+    model = {"engine": "command", "queue_timeout": "0s", "options": {"argv": [sys.executable, "-I", "-c", said]}}
+    keys = [{"name": "a", "key": "${CLIENT_KEY}"}, {"name": "b", "key": "${REMOTE_KEY}", "admin": True}]
+    up.write({"m": model}, keys=keys).start(**ENVIRONMENT)
+    (row,) = until(lambda: [row for row in up.rows() if row.diagnosis])
+    assert row.diagnosis
+    assert "flash_attn" in row.diagnosis.evidence
+    errors = [ask(up, key) for key in (CLIENT_KEY, REMOTE_KEY)]
+    for error in errors:
+        assert error["code"] == "model_not_ready"
+        assert row.diagnosis.cause in error["message"]
+        assert "flash_attn" not in error["message"]
+    assert "diagnosis" not in errors[0]
+    told = errors[1]["diagnosis"]
+    assert told["evidence"] == row.diagnosis.evidence
+    assert "No module named 'flash_attn'" in told["log"]
+    assert set(told) == {"cause", "evidence", "remedy", "error", "log"}
+
+
+def ask(up: Up, key: str) -> Any:
+    """The error of a chat request."""
+    request = urllib.request.Request(
+        f"{up.client.info().address}/v1/chat/completions",
+        data=b'{"model": "m", "messages": []}',
+        headers={"content-type": "application/json", "authorization": f"Bearer {key}"},
+    )
+    try:
+        urllib.request.urlopen(request, timeout=10)
+        raise AssertionError("it cannot be ready")
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return json.loads(answer.read())["error"]

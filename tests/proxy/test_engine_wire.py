@@ -157,8 +157,8 @@ async def test_an_engine_may_close_at_any_byte(lab: Lab, kind: str, served: str,
             assert reply.code == "engine_failed"
         elif kind == "a stream":
             assert reply.complete
-            assert reply.body.endswith(b"}\n\n")
-            assert b"engine_failed" in reply.body
+            # Where nothing but the end of the framing was missing, the answer is whole.
+            assert reply.body.endswith(b"data: [DONE]\n\n") != (b"engine_failed" in reply.body)
         else:
             assert reply.status == 200
             assert not reply.complete

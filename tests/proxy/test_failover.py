@@ -292,3 +292,25 @@ async def test_where_the_other_replica_is_busy_it_is_waited_for(lab: Lab) -> Non
     go_on.set()
     assert [reply.status for reply in await asyncio.gather(first, second)] == [200, 200]
     assert (len(bad.wires), len(good.wires)) == (1, 1)
+
+
+async def test_the_port_of_an_engine_that_has_ended_is_not_asked_though_somebody_listens_there(lab: Lab) -> None:
+    """A killed engine's port may be another program's before the fleet has noticed: that gets neither the request nor
+    the engine's key, and its answer goes to nobody."""
+    thief = await lab.answering(OK)
+    lab.targets[0].alive = lambda: False
+    reply = await lab.chat()
+    assert (reply.status, reply.code) == (502, "engine_failed")
+    honest = await lab.answering(OK)
+    assert (await lab.chat()).status == 200
+    assert len(honest.wires) == 1
+    assert not any(wire.received for wire in thief.wires)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_an_engine_that_dies_after_the_last_event_has_answered_whole(lab: Lab, reset: bool) -> None:
+    """Only the end of the framing is missing."""
+    await lab.engine(dying(after=SSE + chunk(EVENT) + chunk(b"data: [DONE]\n\n"), reset=reset), served="inner")
+    reply = await lab.chat()
+    assert reply.complete
+    assert reply.body == b'data: {"model":"m","n":1}\n\ndata: [DONE]\n\n'

@@ -17,6 +17,7 @@ BODY = b'{"model":"m"}'
 class Key:
     name: str
     digest: bytes
+    admin: bool = False
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 class Key:
     name: str
     digest: bytes
+    admin: bool = False
 
 
 async def scraped(lab: Lab, accept: str = TEXT) -> Message:

@@ -24,6 +24,7 @@ COUNTED = b'data: {"model":"m","choices":[],"usage":{"prompt_tokens":3,"completi
 class Key:
     name: str
     digest: bytes
+    admin: bool = False
 
 
 async def only(lab: Lab, **expected: Any) -> Record:

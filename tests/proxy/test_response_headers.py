@@ -30,6 +30,7 @@ KINDS = {
 class Key:
     name: str
     digest: bytes
+    admin: bool = False
 
 
 def timing(reply: Message) -> dict[str, float]:
