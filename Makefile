@@ -9,12 +9,13 @@ DEMO := .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(BIN)/router install --dir $(ENGINES)
 
-.PHONY: help venv demo up engines test lint fmt bench bench-start bench-soak clean distclean
+.PHONY: help venv demo up engines test chaos lint fmt bench bench-start bench-soak clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make up         start three real engines and the router: a chat, an embedding and a rerank model"
 	@echo "make test       install the engines of the tests, check the code and run every test"
+	@echo "make chaos      more than 200 faults on a running router under load: docs/reliability.md, a quarter of an hour"
 	@echo "make lint       check the code only"
 	@echo "make fmt        format the code"
 	@echo "make bench      what the router costs, beside others: bench/RESULTS.md (ARGS=--quick for the short form)"
@@ -63,6 +64,9 @@ engines: .venv/.up
 
 test: lint engines $(DEMO)/.made
 	$(BIN)/python -m pytest
+
+chaos: .venv/.test $(DEMO)/.made
+	PYTHONPATH=tests $(BIN)/python -m chaos --publish $(ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff check

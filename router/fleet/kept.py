@@ -114,7 +114,7 @@ class Kept:
         if self._deadline is not None:
             self._deadline.cancel()
         self._close_wires()
-        self._close_handles()
+        self._keeper.close()  # not the engine's: the last requests here still ask whether it lives
 
     async def _ask(self, op: str, key: str, **more: Any) -> dict[str, Any] | None:
         """None from a keeper that is gone, or stuck."""
