@@ -4,6 +4,7 @@ import click
 
 from router.cli.common import file_option, load_or_exit
 from router.config import EngineSpec
+from router.downloads.held import missing
 
 
 @click.command(epilog="Example: router check -c router.yaml")
@@ -19,9 +20,8 @@ def command(option: str | None, schema: bool) -> None:
     config = load_or_exit(option)
     for model in config.models:
         if isinstance(model, EngineSpec):
-            click.echo(
-                f"{model.name}: {model.kind}, {model.replicas} x {model.engine} ({' '.join(model.program.argv)})"
-            )
+            words = f"{model.name}: {model.kind}, {model.replicas} x {model.engine} ({' '.join(model.program.argv)})"
+            click.echo(words + (f"; not downloaded yet: `router pull {model.name}`" if missing(model) else ""))
         else:
             click.echo(f"{model.name}: {model.kind}, {'https' if model.tls else 'http'}://{model.host}:{model.port}")
     click.echo(f"{config.file}: no fault")

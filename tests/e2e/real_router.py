@@ -91,10 +91,15 @@ class RealRouter:
             "ROUTER_TEST_STATE": str(self.state),
         }
         self._rows: list[dict[str, Any]] = []
+        self.start()
+
+    def start(self, **variables: str) -> None:
+        """Once more, after its end, with these for the file."""
+        self.environ |= variables
         self.started = time.monotonic()
-        with self.output.open("wb") as output:
+        with self.output.open("ab") as output:
             self.process = psutil.Popen(
-                [sys.executable, "-m", "router", "up", "-c", str(file)],
+                [sys.executable, "-m", "router", "up", "-c", str(self.file)],
                 env=self.environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 
@@ -102,12 +107,12 @@ class RealRouter:
     def client(self) -> openai.OpenAI:
         return client(self.port)
 
-    def command(self, *words: str) -> str:
-        """What `router WORDS` prints."""
+    def command(self, *words: str, fails: bool = False) -> str:
+        """What `router WORDS` prints; its complaint, if it `fails`."""
         argv = [sys.executable, "-m", "router", *words, "-c", str(self.file)]
         done = subprocess.run(argv, env=self.environ, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == 0, f"router {' '.join(words)}: {done.stderr}"
-        return done.stdout
+        assert (done.returncode != 0) == fails, f"router {' '.join(words)}: {done.stderr}"
+        return done.stderr if fails else done.stdout
 
     def rows(self) -> list[dict[str, Any]]:
         """`router ps --json`."""
