@@ -12,7 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY router router
 COPY launchers launchers
 RUN python -m venv /opt/router \
-    && /opt/router/bin/pip install --no-cache-dir --quiet '.[llamacpp]'
+    && /opt/router/bin/pip install --no-cache-dir --quiet '.[llamacpp,pull]'
 
 # The tiny models of configs/docker.yaml, so that a first `docker compose up` has something to serve.
 FROM python:3.12-slim AS models

@@ -36,7 +36,7 @@ from router.proxy.proxy import Proxy
 from router.proxy.server import BACKLOG, Server
 from router.sockets import Lock, bracketed, listen, private
 from router.takeover import SOCKET as TAKEOVER_SOCKET
-from router.takeover import hand_over, take_over
+from router.takeover import hand_over, running_address, take_over
 
 CONTROL_DRAIN = 1.0
 """Seconds for the commands' last requests."""
@@ -169,10 +169,11 @@ class Router:
     async def run(self, *, takeover: bool = False) -> None:
         """Returns when no process of any engine is left, or another router has them. With `takeover` it takes the place
         of the one that runs, if there is one. Raises CannotStart before anything was started, and Broken."""
+        fresh = await asyncio.to_thread(self._other_address) if takeover else None
         taken = await asyncio.to_thread(take_over, self.files) if takeover else None
         self._lock = Lock.take(self.files) if taken is None else taken[1]
         try:
-            self._tcp = self._listen(None if taken is None else taken[0])
+            self._tcp = self._listen(fresh, None if taken is None else taken[0])
             try:
                 with private(self.config.state_dir / SOCKET) as unix:
                     self.address = f"http://{bracketed(self.config.host)}:{self._tcp.getsockname()[1]}"
@@ -184,14 +185,21 @@ class Router:
         finally:
             self._lock.close(handed=self._handed)
 
-    def _listen(self, taken: socket.socket | None) -> socket.socket:
-        """The address of the file; where the old router had the same, its own socket."""
-        if taken is not None:
-            host, port = taken.getsockname()[:2]
-            if host == self.config.host and self.config.port in (0, port):
-                return taken
-            taken.close()
+    def _other_address(self) -> socket.socket | None:
+        """Where the file has another address than the router that runs: that one, while it can still be refused."""
+        address = f"http://{bracketed(self.config.host)}:{self.config.port}"
+        running = running_address(self.files)
+        if running is None or running == address or not self.config.port:
+            return None
         return listen(self.config.host, self.config.port, BACKLOG)
+
+    def _listen(self, fresh: socket.socket | None, taken: socket.socket | None) -> socket.socket:
+        """The address of the file; where the old router had the same, its own socket."""
+        if fresh is None and taken is not None:
+            return taken
+        if taken is not None:
+            taken.close()
+        return fresh or listen(self.config.host, self.config.port, BACKLOG)
 
     async def _serve(self, unix: socket.socket) -> None:
         app = control_app(self, Info(os.getpid(), self.address, __version__))

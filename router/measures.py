@@ -47,7 +47,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     response_bytes: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    start_ms: float = 0.0
+    start_ms: float | None = None
     queue_ms: float
     first_ms: float | None = None
     total_ms: float

@@ -24,6 +24,14 @@ PATIENCE = 30.0
 _READY, _YOURS = b"ready\n", b"yours\n"
 
 
+def running_address(files: Files) -> str | None:
+    """Where the router of the state folder listens; None where none runs."""
+    try:
+        return Client(files.state_dir).info().address
+    except NotRunning:
+        return None
+
+
 def take_over(files: Files) -> tuple[socket.socket, Lock] | None:
     """The old router's listening socket and its lock; it has let go of its engines. None where no router runs. Raises
     CannotStart."""

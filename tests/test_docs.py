@@ -5,23 +5,45 @@ import json
 import re
 from pathlib import Path
 
+import click
 import jsonschema
 import msgspec
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from launchers import LAUNCHERS
 from router import errors
-from router.catalog import Catalog, Model
-from router.cli import COMMANDS
+from router.catalog import Catalog
+from router.cli import COMMANDS, group
 from router.config import load
-from router.console.metrics import Metrics
+from router.console.metrics import Load, Metrics
+from router.fleet.diagnosis import Diagnosis
+from router.fleet.rows import Row
 from router.measures import Measures, Record
+from router.proxy import named
 from router.proxy.paths import OPEN, PATHS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = [
+    *sorted(file.name for file in ROOT.glob("*.md")),
+    *sorted(f"docs/{file.name}" for file in ROOT.glob("docs/*.md")),
+]
+TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
+
+
+def shown_commands(text: str) -> list[str]:
+    """The command lines of `router` in a document: between backticks, and in what a shell is shown."""
+    shells = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = re.findall(r"^(?:\S*/)?router ([a-z]+(?: [^#|\n]*)?)", shells, re.MULTILINE)
+    return [*lines, *re.findall(r"`router ([a-z]+[^`]*)`", text)]
+
+
+def example() -> Record:
+    """The line of the requests' log that the README shows."""
+    line = README.partition("```json\n")[2].partition("```")[0].replace("\n", "")
+    return msgspec.json.decode(line, type=Record, strict=True)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -40,20 +62,57 @@ def test_the_readme_names_no_path_that_is_not_served() -> None:
     assert set(re.findall(r"`(/[\w/{}]+)`", table)) == {*PATHS, *own}
 
 
-def test_the_readme_names_the_metrics() -> None:
+def test_the_readme_names_the_metrics_and_their_labels() -> None:
     measures = Measures()
-    measures.of("m", "/v1/embeddings").duration.observe(1.0)
-    catalog = Catalog([Model("m", kind="chat", engine="e", limits=None)])  # type: ignore[arg-type]  # nobody waits
-    text, _ = Metrics(measures, catalog, list)._render(list(measures.sums.items()), [("m", 0, 0)], [], "")
-    names = set(re.findall(r"^# TYPE (router_\w+)", text.decode(), re.MULTILINE))
-    assert names == set(re.findall(r"`(router_\w+)`", README))
+    sums = measures.of("m", "/v1/chat/completions")
+    sums.add(example())
+    for histogram in (sums.gap, sums.ttft):
+        histogram.observe(1.0)
+    load = Load("m", in_flight=0, waiting=0, failures=0, openings=0, circuits={"m#0": "closed"})
+    row = Row(
+        model="m", replica=0, engine="vllm", state="ready", pid=1, address=None, gpus=None, uptime_s=1.0, restarts=0,
+        in_flight=0, error=None, state_s=1.0, last_line="",
+    )  # fmt: skip
+    metrics = Metrics(measures, Catalog([]), list)
+    text, _ = metrics._render(list(measures.sums.items()), [load], [row], "")
+    found = {
+        re.sub(r"(_seconds)_(?:bucket|count|sum)$", r"\1", sample.name): set(sample.labels) - {"le"}
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name.startswith("router_") and not sample.name.endswith("_created")
+    }
+    table = README.partition("| metric | labels |")[2].partition("\n\n")[0]
+    told = {
+        name: set(labels.split(", "))
+        for names, labels in re.findall(r"^\| (`router_[^|]*) \| ([^|]*) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert told == found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_document_names_a_metric_that_is_not_in_the_readme(document: str) -> None:
+    assert set(re.findall(r"`(router_\w+)`", TEXTS[document])) <= set(re.findall(r"`(router_\w+)`", README))
+
+
+def test_the_readme_names_the_headers_of_answers() -> None:
+    table = README.partition("| header | |")[2].partition("\n\n")[0]
+    source = Path(named.__file__).read_text()
+    sent = set(re.findall(r"(?:x-router-\w+|server-timing|x-request-id)(?=: |\")", source))
+    assert set(re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)) == sent
 
 
 def test_the_readme_shows_a_line_of_the_requests_log() -> None:
-    line = README.partition("```json\n")[2].partition("```")[0].replace("\n", "")
-    assert msgspec.json.decode(line, type=Record, strict=True).model == "qwen3-8b"
-    shown = set(msgspec.json.decode(line)) | {"stream", "retries", "error"}
+    assert example().model == "qwen3-8b"
+    line = README.partition("```json\n")[2].partition("```")[0]
+    shown = set(json.loads(line)) | {"stream", "retries", "error", "start_ms"}
     assert shown == {field.name for field in msgspec.structs.fields(Record)}
+
+
+def test_the_readme_says_what_an_admin_is_told() -> None:
+    section = README.partition("`error.diagnosis`")[2].partition("\n- ")[0]
+    told = {field.name for field in msgspec.structs.fields(Diagnosis)}
+    assert told <= set(re.findall(r"`(\w+)`", section))
 
 
 def codes() -> set[str]:
@@ -78,17 +137,63 @@ def test_the_readme_says_how_each_engine_is_installed(engine: str) -> None:
         assert recipe in ("cpu", "gpu", engine, "xllamacpp") or f"--form {recipe}`" in README
 
 
+def anchors(file: Path) -> set[str]:
+    """Of the headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text())
-    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+    here = ROOT / document
+    for link in re.findall(r"\]\(([^)]+)\)", TEXTS[document]):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        file = here.parent / path if path else here
+        assert file.exists(), link
+        assert not anchor or anchor in anchors(file), link
 
 
-def test_files_that_the_documents_name_exist() -> None:
-    for document in ("ARCHITECTURE.md", "CONTRIBUTING.md"):
-        for name in re.findall(r"`((?:router|launchers|tests|proxy|fleet|console|config)/[\w/.]+\.(?:py|yaml))`",
-                               (ROOT / document).read_text()):  # fmt: skip
-            assert (ROOT / name).exists() or (ROOT / "router" / name).exists(), f"{document} names {name}"
+def test_every_document_is_linked_from_the_readme() -> None:
+    links = set(re.findall(r"\]\(([^)#]+)", README))
+    assert [name for name in DOCUMENTS if name not in links and name != "README.md"] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_their_options_are_those_there_are(document: str) -> None:
+    context = click.Context(group)
+    for line in shown_commands(TEXTS[document]):
+        name = line.split()[0]
+        assert name in COMMANDS, line
+        command = group.get_command(context, name)
+        assert isinstance(command, click.Command)
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", line)) <= known, line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_defaults_that_are_told_are_the_defaults(document: str) -> None:
+    """Written like `orphan_grace` (1m)."""
+    reference = (ROOT / "configs/reference.yaml").read_text()
+    for setting, default in re.findall(r"`([a-z_.]+)` \((\d+\w*)\)", TEXTS[document]):
+        name = setting.rpartition(".")[2]
+        assert re.search(rf"^ *{name}: {default}$", reference, re.MULTILINE), f"`{setting}` ({default})"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_targets_of_make_exist(document: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named_here = re.findall(r"`make ([a-z-]+)", TEXTS[document]) + re.findall(
+        r"^make ([a-z-]+)", TEXTS[document], re.MULTILINE
+    )
+    assert [name for name in named_here if name not in targets] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_the_documents_name_exist(document: str) -> None:
+    for name in re.findall(r"`([a-z_]+/[\w/.]+\.(?:py|yaml))`", TEXTS[document]):
+        assert (ROOT / name).exists() or (ROOT / "router" / name).exists(), name
 
 
 @pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))

@@ -23,7 +23,7 @@ HISTOGRAMS: dict[str, tuple[str, Callable[[Sums], Histogram]]] = {
     "router_request_duration_seconds": ("From a request's head to the end of its answer.", lambda sums: sums.duration),
     "router_time_to_first_token_seconds": ("The same to the first byte of a stream.", lambda sums: sums.ttft),
     "router_time_between_tokens_seconds": ("Between two pieces of a stream, as they came.", lambda sums: sums.gap),
-    "router_queue_seconds": ("Waiting for a replica.", lambda sums: sums.queue),
+    "router_queue_seconds": ("Waiting for a free replica.", lambda sums: sums.queue),
     "router_own_seconds": ("The router's own work on a request.", lambda sums: sums.own),
 }
 COUNTERS: dict[str, tuple[str, Callable[[Sums], int]]] = {

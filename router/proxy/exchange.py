@@ -411,7 +411,7 @@ class Exchange:
             response_bytes=turn.sent,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            start_ms=ms(self._started),
+            start_ms=ms(self._started) if self._started else None,
             queue_ms=ms(self._queued),
             first_ms=ms(self._first - self._began) if self._first else None,
             total_ms=ms(self._ended - self._began),
