@@ -137,8 +137,20 @@ async def test_a_wait_in_vain_is_told(lab: Lab) -> None:
     lab.limits.queue_timeout = 0.05
     await lab.chat()
     record = await only(lab, status=503)
-    assert record.queue_ms >= 45
+    assert record.start_ms is not None
+    assert record.start_ms >= 45
+    assert record.queue_ms == 0
     assert record.own_ms < 20
+
+
+async def test_a_wait_for_a_free_replica_is_no_wait_for_a_start(lab: Lab) -> None:
+    lab.limits.queue_timeout = 0.05
+    await lab.answering(OK)
+    lab.targets[0].limit = 0
+    await lab.chat()
+    record = await only(lab, status=503)
+    assert record.start_ms is None
+    assert record.queue_ms >= 45
 
 
 async def test_a_wait_that_ended_well_is_told(lab: Lab) -> None:
@@ -149,7 +161,9 @@ async def test_a_wait_that_ended_well_is_told(lab: Lab) -> None:
     await asyncio.sleep(0.05)
     lab.add(engine)
     assert (await wire.response()).status == 200
-    assert (await only(lab, status=200, target="m#1")).queue_ms >= 45
+    record = await only(lab, status=200, target="m#1")
+    assert record.start_ms is not None
+    assert record.start_ms >= 45
 
 
 async def died(wire: Wire) -> None:
