@@ -88,8 +88,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     `env` is set over the inherited environment, from which every name in `scrub` was dropped first (a trailing `*`
     matches a prefix); the model's own `env:` comes last. `served` is the name the engine calls the model in requests
     and answers. `paths` maps each public path (`router.proxy.paths`) that this engine and kind can serve to the
-    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself). `features` are plain
-    facts that other rooms may ask for (`metrics`, `slots`, `sleep`).
+    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself).
     """
 
     argv: tuple[str, ...]
@@ -101,7 +100,6 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     paths: Mapping[str, str]
     keep_alive: KeepAlive
     concurrency: int | None = None
-    features: frozenset[str] = frozenset()
 
 
 CPU_TORCH = (

@@ -97,7 +97,6 @@ class Infinity:
             served=launch.name,
             paths=_PATHS[launch.kind],
             keep_alive=KeepAlive(idle=4),
-            features=frozenset({"metrics"}),
         )
 
 

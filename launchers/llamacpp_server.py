@@ -56,7 +56,6 @@ def command(launch: Launch) -> Command:
         # It says so itself: `Keep-Alive: timeout=5, max=100`.
         keep_alive=KeepAlive(idle=4, requests=100),
         concurrency=_slots(launch),
-        features=frozenset({"metrics", "slots"}),
     )
 
 

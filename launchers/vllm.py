@@ -149,7 +149,6 @@ class Vllm:
             served=launch.name,
             paths=_PATHS[launch.kind],
             keep_alive=KeepAlive(idle=110),
-            features=frozenset({"metrics", "sleep"} if options.sleep else {"metrics"}),
         )
 
 

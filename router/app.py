@@ -36,13 +36,10 @@ from router.proxy.proxy import Proxy
 from router.proxy.server import BACKLOG, Server
 from router.sockets import Lock, bracketed, listen, private
 from router.takeover import SOCKET as TAKEOVER_SOCKET
-from router.takeover import hand_over, running_address, take_over
+from router.takeover import hand_over, take_over
 
 CONTROL_DRAIN = 1.0
 """Seconds for the commands' last requests."""
-
-LEFTOVERS_GRACE = 10.0
-"""Seconds that an engine has to end whose router was killed."""
 
 log = logging.getLogger("router")
 
@@ -121,7 +118,7 @@ class Router:
                 raise Refused("\n".join(plan.refused))
             if self._stop.is_set():
                 raise Refused("the router is stopping")
-            self._adopt(config)
+            self._put_in_force(config)
             log.info("applied %s: %s", file, ", ".join(f"{step.action} {step.model}" for step in plan.steps))
             return plan
 
@@ -138,7 +135,7 @@ class Router:
         except ConfigError as error:
             raise Refused(str(error)) from None
 
-    def _adopt(self, config: Config) -> None:
+    def _put_in_force(self, config: Config) -> None:
         """One step for everybody who asks meanwhile: nothing waits in here."""
         self.catalog.replace(_model(spec) for spec in config.models)
         self.proxy.keys = Keys(config.keys)
@@ -158,22 +155,25 @@ class Router:
 
     async def hand_over(self, path: Path) -> None:
         """To the router that waits there: it gets the listening socket and the engines. What was begun ends here."""
-        if self._stop.is_set():
-            return
         async with self._applying:
+            if self._stop.is_set():
+                return
             self._handed = await hand_over(path, self._tcp, self._lock, self.fleet.release)
-        if self._handed:
-            log.info("another router has taken over: requests in flight end here")
-            self._stop.set()
+            if self._handed:
+                log.info("another router has taken over: requests in flight end here")
+                self._lock.close(handed=True)  # else nobody could start should the other one die before this one ends
+                self._stop.set()
 
     async def run(self, *, takeover: bool = False) -> None:
         """Returns when no process of any engine is left, or another router has them. With `takeover` it takes the place
         of the one that runs, if there is one. Raises CannotStart before anything was started, and Broken."""
-        fresh = await asyncio.to_thread(self._other_address) if takeover else None
-        taken = await asyncio.to_thread(take_over, self.files) if takeover else None
-        self._lock = Lock.take(self.files) if taken is None else taken[1]
+        tcp = None
+        if takeover:
+            tcp, self._lock = await asyncio.to_thread(take_over, self.files, self._listen)
+        else:
+            self._lock = Lock.take(self.files)
         try:
-            self._tcp = self._listen(fresh, None if taken is None else taken[0])
+            self._tcp = tcp or self._listen()
             try:
                 with private(self.config.state_dir / SOCKET) as unix:
                     self.address = f"http://{bracketed(self.config.host)}:{self._tcp.getsockname()[1]}"
@@ -185,21 +185,14 @@ class Router:
         finally:
             self._lock.close(handed=self._handed)
 
-    def _other_address(self) -> socket.socket | None:
-        """Where the file has another address than the router that runs: that one, while it can still be refused."""
-        address = f"http://{bracketed(self.config.host)}:{self.config.port}"
-        running = running_address(self.files)
-        if running is None or running == address or not self.config.port:
-            return None
-        return listen(self.config.host, self.config.port, BACKLOG)
-
-    def _listen(self, fresh: socket.socket | None, taken: socket.socket | None) -> socket.socket:
-        """The address of the file; where the old router had the same, its own socket."""
-        if fresh is None and taken is not None:
-            return taken
+    def _listen(self, taken: socket.socket | None = None) -> socket.socket:
+        """At the address of the file: where another router had the same, by its own socket. Raises CannotStart."""
         if taken is not None:
+            host, port = taken.getsockname()[:2]
+            if host == self.config.host and self.config.port in (0, port):
+                return taken
             taken.close()
-        return fresh or listen(self.config.host, self.config.port, BACKLOG)
+        return listen(self.config.host, self.config.port, BACKLOG)
 
     async def _serve(self, unix: socket.socket) -> None:
         app = control_app(self, Info(os.getpid(), self.address, __version__))
@@ -211,7 +204,7 @@ class Router:
         await self._stop.wait()
         if self._handed:
             control.should_exit = True  # its socket's path is the other router's
-            await self.public.retire()
+            self.public.retire()
         else:
             log.info("stopping: requests in flight first, then the engines")
         self.public.should_exit = True
@@ -243,7 +236,7 @@ async def end_leftovers(state_dir: Path) -> int:
     try:
         runtime = Local(files, state_dir, Terms(0), log_max_size=0, log_keep=0)
         found = await runtime.find()
-        await asyncio.gather(*(each.end(LEFTOVERS_GRACE, asyncio.Event()) for each in found))
+        await asyncio.gather(*(each.end(asyncio.Event()) for each in found))
         await runtime.sweep(())
         for name in (SOCKET, TAKEOVER_SOCKET):
             (state_dir / name).unlink(missing_ok=True)

@@ -15,6 +15,14 @@ class CannotStart(Exception):
     """The router cannot run; the message says why and what to do."""
 
 
+class Held(CannotStart):
+    """Another router has the lock. `who` is for people."""
+
+    def __init__(self, message: str, who: str) -> None:
+        super().__init__(message)
+        self.who = who
+
+
 class Lock:
     """Held as long as a router runs; the system lets go of it however that ends. It says who holds it."""
 
@@ -23,7 +31,7 @@ class Lock:
 
     @classmethod
     def take(cls, files: Files) -> "Lock":
-        """Raises CannotStart, with who has it."""
+        """Raises CannotStart; Held, with who has it."""
         try:
             files.make()
             path = files.state_dir / "router.lock"
@@ -37,7 +45,7 @@ class Lock:
                 pid, _, address = file.read().strip().partition(" ")
             who = f"pid {pid} at {address}" if pid else "it is just starting"
             remedy = "end it with `router down`, take its place with `router up --takeover`, or set another `state_dir`"
-            raise CannotStart(f"a router runs already with {files.state_dir} ({who}); {remedy}") from None
+            raise Held(f"a router runs already with {files.state_dir} ({who}); {remedy}", who) from None
         except OSError as error:  # a network's file system may have no locks
             file.close()
             raise unusable(files.state_dir, error) from None
@@ -53,10 +61,11 @@ class Lock:
             raise unusable(self._files.state_dir, error) from None
 
     def close(self, *, handed: bool) -> None:
-        """`handed`: another process holds it on."""
-        with self.file:
-            if not handed:
-                self.file.truncate(0)
+        """`handed`: another process holds it on. May be called again."""
+        if not self.file.closed:
+            with self.file:
+                if not handed:
+                    self.file.truncate(0)
 
 
 def listen(host: str, port: int, backlog: int) -> socket.socket:
@@ -77,17 +86,18 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
 
 @contextmanager
 def private(path: Path) -> Iterator[socket.socket]:
-    """A unix socket that listens at `path`, for this user only. What was there is an earlier router's: the lock is
-    ours. Raises CannotStart."""
+    """A unix socket that listens at `path`, for this user only. What was there is an earlier router's, and at no time
+    nobody listens in between: the lock is ours. Raises CannotStart."""
+    new = path.with_name("new.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         try:
-            path.unlink(missing_ok=True)
-            listener.bind(str(path))
-            path.chmod(0o600)
-            ours = path.stat().st_ino
+            new.unlink(missing_ok=True)
+            listener.bind(str(new))
+            new.chmod(0o600)
+            listener.listen()  # nobody can connect before this
+            ours = new.rename(path).stat().st_ino
         except OSError as error:
             raise unusable(path.parent, error) from None
-        listener.listen()  # nobody can connect before this
         try:
             yield listener
         finally:

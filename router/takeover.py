@@ -16,30 +16,25 @@ from typing import IO
 
 from router.console.client import Client, NotRunning
 from router.fleet.files import Files
-from router.sockets import CannotStart, Lock, private
+from router.sockets import CannotStart, Held, Lock, private
 
 SOCKET = "takeover.sock"
 PATIENCE = 30.0
 """Seconds for the other side's next word."""
+ANSWER = 5.0
+"""Seconds for the old router to answer at all."""
 _READY, _YOURS = b"ready\n", b"yours\n"
 
 
-def running_address(files: Files) -> str | None:
-    """Where the router of the state folder listens; None where none runs."""
-    try:
-        return Client(files.state_dir).info().address
-    except NotRunning:
-        return None
-
-
-def take_over(files: Files) -> tuple[socket.socket, Lock] | None:
-    """The old router's listening socket and its lock; it has let go of its engines. None where no router runs. Raises
-    CannotStart."""
-    client = Client(files.state_dir)
+def take_over(files: Files, listen: Callable[[socket.socket], socket.socket]) -> tuple[socket.socket | None, Lock]:
+    """The old router has let go of its engines; its lock, and what `listen` has made of its listening socket, which may
+    be another one and may still raise CannotStart. Without a socket where no router runs. Raises CannotStart, and the
+    old router goes on."""
+    client = Client(files.state_dir, ANSWER)
     try:
         old = client.info()
-    except NotRunning:
-        return None
+    except NotRunning as error:
+        return None, _lock(files, error)
     with private(files.state_dir / SOCKET) as listener:
         listener.settimeout(PATIENCE)
         try:
@@ -49,12 +44,20 @@ def take_over(files: Files) -> tuple[socket.socket, Lock] | None:
                 wire.settimeout(PATIENCE)
                 _, descriptors, _, _ = socket.recv_fds(wire, 16, 2)
                 tcp, lock = _received(descriptors)
+                tcp = listen(tcp)
                 wire.sendall(_READY)
                 if wire.recv(len(_YOURS)) != _YOURS:
                     raise OSError("it did not let go")
         except (OSError, NotRunning) as error:
             raise CannotStart(f"cannot take over from the router with pid {old.pid}: {error}; end it first") from None
     return tcp, Lock(files, lock)
+
+
+def _lock(files: Files, why: NotRunning) -> Lock:
+    try:
+        return Lock.take(files)
+    except Held as held:
+        raise CannotStart(f"cannot take over from the router that runs ({held.who}): {why}; end it first") from None
 
 
 def _received(descriptors: list[int]) -> tuple[socket.socket, IO[str]]:

@@ -380,7 +380,7 @@ def test_an_own_exit_is_pushed_to_every_client_with_the_end_of_the_output(run: R
     os.mkfifo(go)
     run.start(["sh", "-c", f"read line < {go}; echo CUDA out of memory; exit 3"])
     wires = [run.wire(), run.wire()]
-    assert [wire.ask("renew") for wire in wires] == [{"ok": True}] * 2
+    assert [wire.ask("renew") for wire in wires] == [{"ok": True, "shm": []}] * 2
     go.write_text("now")
     event = {"event": "exit", "reason": "exit", "exit": 3, "tail": "CUDA out of memory\n", "killed": 0, "left": []}
     assert [wire.read() for wire in wires] == [event, event]

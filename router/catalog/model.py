@@ -87,7 +87,7 @@ class Model:
         """Why none does."""
         wait = self._retry_in()
         if wait is None:
-            return self.outlook
+            return "its engine does not answer its probe" if self._targets and not self._ready else self.outlook
         return f"its engine fails every request; it is tried again in {max(1, math.ceil(wait))} s"
 
     @property

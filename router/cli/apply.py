@@ -43,7 +43,7 @@ def _wait(client: Client) -> bool:
                 rows = client.rows()
             except NotRunning as error:
                 fail(str(error))
-            if show_rows(rows):
+            if show_rows([row for row in rows if row.state != "draining"]):  # those are not wanted any more
                 return True
             if failed := [row for row in rows if row.state == "failed"]:
                 _tell(failed)

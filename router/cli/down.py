@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import psutil
 
-from router.cli.common import fail, file_option, find_state
-from router.console.client import Client, NotRunning
+from router.cli.common import STUCK, fail, file_option, find_state
+from router.console.client import Client, NotRunning, Silent
 
 LOOK = 0.05
 """Seconds between two looks at whether the router is still there."""
@@ -22,6 +22,8 @@ def command(option: str | None, now: bool) -> None:
     client = Client(find_state(option))
     try:
         router = _stop(client, now)
+    except Silent as error:
+        fail(f"{error}; {STUCK}")
     except NotRunning as error:
         _clear(client.state_dir, error)
         return

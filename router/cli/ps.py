@@ -31,8 +31,11 @@ def _record(row: Row) -> dict[str, Any]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     values = _record(row)
+    del values["circuit"]  # ERROR says what it means
     if (diagnosis := values.pop("diagnosis")) is not None:
         values["error"] = f"{diagnosis.cause}; see `router doctor`"
+    if row.state == "starting" and row.pid is None and row.last_line:
+        values["error"] = row.last_line  # it waits for a GPU
     values["gpus"] = None if row.gpus is None else ",".join(row.gpus) or "none"
     values["uptime_s"] = None if row.uptime_s is None else f"{row.uptime_s:.0f}s"
     return tuple("-" if value is None else str(value) for value in values.values())

@@ -75,7 +75,7 @@ def _log_above() -> Iterator[None]:
 
 
 def _all_ready(rows: Sequence[Row]) -> bool:
-    return all(row.state == "ready" for row in rows)
+    return bool(rows) and all(row.state == "ready" for row in rows)
 
 
 def _table(rows: Sequence[Row]) -> "Table":
@@ -85,7 +85,7 @@ def _table(rows: Sequence[Row]) -> "Table":
     colours = {"ready": "green", "starting": "yellow", "failed": "red"}
     table = Table.grid(padding=(0, 2))
     for row in rows:
-        words = row.error if row.state == "failed" else row.last_line if row.state == "starting" else row.address
+        words = row.why if row.state == "failed" else row.last_line if row.state == "starting" else row.address
         table.add_row(
             row.model if row.replica == 0 else f"{row.model}#{row.replica}",
             Text(row.state, style=colours.get(row.state, "")),

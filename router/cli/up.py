@@ -104,21 +104,26 @@ def _where(fault: BaseException | None) -> str:
 
 def _detach(config: Config, endings: Endings, takeover: bool) -> None:
     """The same command in a session of its own, its output in the state folder; waits for it to be ready. If it ends
-    first, an engine fails, or somebody stops the wait, nothing is left."""
+    first, an engine fails, or somebody stops the wait, nothing is left; but where it took over engines that served
+    already, it stays."""
     from router.cli.screen import greeting  # noqa: PLC0415
 
     log = config.state_dir / "router.log"
+    serves = takeover or any(Files(config.state_dir).run.glob("*.sock"))
     process, start = _start(config, log, takeover)
     try:
         reason = _wait(process, Client(config.state_dir), endings)
     except BaseException:
-        _end(process, endings)
+        if not serves:
+            _end(process, endings)
         raise
+    if process.poll() is not None:
+        fail(f"the router ended at once: {_last_words(log, start)}")
+    if serves and (reason or endings.any):
+        fail(f"{reason or 'not everything is ready yet'}; the router runs on (pid {process.pid}), see `router ps`")
     if endings.any:
         _end(process, endings)
         fail("stopped before everything was ready; nothing runs now")
-    if process.poll() is not None:
-        fail(f"the router ended at once: {_last_words(log, start)}")
     if reason:
         _end(process, endings)
         fail(f"{reason}; nothing runs now, see {log} and `router logs`")
@@ -163,7 +168,7 @@ def _wait(process: "subprocess.Popen[bytes]", client: Client, endings: Endings) 
 
 
 def _failure(rows: Sequence[Row]) -> str:
-    return next((f"{row.model}#{row.replica}: {row.error}" for row in rows if row.error), "")
+    return next((f"{row.model}#{row.replica}: {row.why}" for row in rows if row.error), "")
 
 
 def _end(process: "subprocess.Popen[bytes]", endings: Endings) -> None:

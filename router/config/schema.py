@@ -70,7 +70,11 @@ class Shared(msgspec.Struct, kw_only=True, frozen=True):
     liveness_failures: Annotated[
         int,
         msgspec.Meta(ge=1, le=100),
-        _text("After how many failures in a row it is ended and started again; after two it gets no requests.", 3),
+        _text(
+            "After how many failures in a row it is ended and started again; after two it gets no requests. An engine "
+            "that answers nobody else while it computes needs more.",
+            3,
+        ),
     ] = 3
     deep_probe: Annotated[
         bool, _text("Whether an engine without requests is asked for one token as well, each time.", False)

@@ -17,6 +17,10 @@ class NotRunning(Exception):
     """No router answers in the state folder. The message says why, for people."""
 
 
+class Silent(NotRunning):
+    """One runs and does not answer."""
+
+
 class Declined(Exception):
     """The router runs and does not do what was asked. The message says why, for people."""
 
@@ -24,8 +28,8 @@ class Declined(Exception):
 class Client:
     """The other end, for the commands. Raises NotRunning."""
 
-    def __init__(self, state_dir: os.PathLike[str]) -> None:
-        self.state_dir = os.fspath(state_dir)
+    def __init__(self, state_dir: os.PathLike[str], patience: float = TIMEOUT) -> None:
+        self.state_dir, self._patience = os.fspath(state_dir), patience
 
     def info(self) -> Info:
         return msgspec.json.decode(self._ask("GET", "/info"), type=Info)
@@ -52,6 +56,14 @@ class Client:
     def _path(self) -> str:
         return os.path.join(self.state_dir, SOCKET)
 
+    def _who(self) -> str:
+        """As the lock says it."""
+        try:
+            with open(os.path.join(self.state_dir, "router.lock"), encoding="ascii") as lock:
+                return f" (pid {lock.read().split()[0]})"
+        except (OSError, IndexError, UnicodeDecodeError):
+            return ""
+
     def _knock(self) -> None:
         """httpx2 leaves the socket open when nobody answers, and takes its time to import."""
         with socket.socket(socket.AF_UNIX) as knock:
@@ -66,12 +78,13 @@ class Client:
 
         transport = httpx2.HTTPTransport(uds=self._path)
         try:
-            with httpx2.Client(transport=transport, base_url="http://router", timeout=TIMEOUT) as client:
+            with httpx2.Client(transport=transport, base_url="http://router", timeout=self._patience) as client:
                 answer = client.request(method, path, json=body)
         except httpx2.HTTPError as error:
-            raise NotRunning(f"the router in {self.state_dir} does not answer: {error}") from None
+            raise Silent(f"the router{self._who()} in {self.state_dir} does not answer: {error}") from None
         if answer.status_code == 409:
             raise Declined(answer.text)
         if answer.status_code != 200:
-            raise NotRunning(f"the router in {self.state_dir} answers {answer.status_code}; is it of another version?")
+            what = "see its log" if answer.status_code == 500 else "is it of another version?"
+            raise Silent(f"the router{self._who()} in {self.state_dir} answers {answer.status_code}; {what}")
         return answer.content

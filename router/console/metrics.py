@@ -102,7 +102,9 @@ class Metrics:
         in_flight = GaugeMetricFamily("router_requests_in_flight", "Requests at the engines.", labels=("model",))
         waiting = GaugeMetricFamily("router_requests_waiting", "Requests that wait for a replica.", labels=("model",))
         failures = CounterMetricFamily("router_engine_failures", "Requests an engine failed at.", labels=("model",))
-        openings = CounterMetricFamily("router_circuit_openings", "Engines taken out for that.", labels=("model",))
+        openings = CounterMetricFamily(
+            "router_circuit_openings", "Times an engine got no more requests.", labels=("model",)
+        )
         circuit = GaugeMetricFamily("router_target_circuit", "1 for the state of a circuit.", labels=_TARGET)
         for load in loads:
             in_flight.add_metric((load.model,), load.in_flight)
@@ -114,7 +116,11 @@ class Metrics:
         yield from (in_flight, waiting, failures, openings, circuit)
         state = GaugeMetricFamily("router_engine_state", "1 for the state a replica is in.", labels=_REPLICA)
         restarts = CounterMetricFamily("router_engine_restarts", "Starts after a failure.", labels=_REPLICA[:3])
+        told = set[tuple[str, int]]()
         for row in rows:
+            if (row.model, row.replica) in told:
+                continue  # while one engine follows another the first is the one that serves
+            told.add((row.model, row.replica))
             replica = (row.model, str(row.replica), row.engine)
             state.add_metric((*replica, row.state), 1)
             restarts.add_metric(replica, row.restarts)

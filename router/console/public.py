@@ -40,7 +40,7 @@ class Public:
     async def ready(self, _request: Request) -> Response:
         """200 once every declared model has a replica, else 503 with what is missing and why."""
         missing = {model.name: model.reason for model in self.catalog if not model.ready}
-        body = {"status": "starting" if missing else "ready", "missing": missing}
+        body = {"status": "not_ready" if missing else "ready", "missing": missing}
         return JSONResponse(
             body, status_code=503 if missing else 200, headers={"retry-after": "2"} if missing else None
         )

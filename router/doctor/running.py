@@ -20,15 +20,20 @@ def check_router(running: Info | None, rows: Sequence[Row], state_dir: Path) -> 
         return
     what = f"router: {running.version} runs (pid {running.pid}) at {running.address}"
     other = running.version != __version__
-    yield warning(what, f"this is {__version__}: `router down`, then `router up`") if other else ok(what)
+    yield warning(what, f"this is {__version__}: `router up --takeover` puts it in its place") if other else ok(what)
     for row in rows:
         yield check_row(row, Files(state_dir).log(row.model, row.replica))
 
 
 def check_row(row: Row, log: Path) -> Check:
     who = f"{row.model}#{row.replica}"
-    if row.error is None:
+    if row.error is None and row.circuit in (None, "closed"):
         return ok(f"{who}: {row.state}")
+    if row.error is None:
+        remedy = "it is tried again by itself; if that lasts, its log may say why"
+        return Check(
+            Verdict.FAULT, f"{who}: {row.state}, but fails its requests and gets none", remedy, last_lines(log)
+        )
     if row.diagnosis is None:
         return Check(
             Verdict.FAULT, f"{who}: {row.state}: {row.error}", f"see `router logs {row.model}`", last_lines(log)

@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -37,10 +38,6 @@ FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
 HEALTHY = 600.0
 """Seconds after which a ready engine's earlier failures are forgotten."""
-
-
-SCARCE = 5.0
-"""Seconds between two looks whether there is room for it by now."""
 
 
 class Failure(Exception):
@@ -144,8 +141,8 @@ class Engine:
             except NoRoom as scarcity:
                 self.error, self.findings = str(scarcity), None
                 self._enter(State.FAILED, self.error)
-                with anyio.move_on_after(SCARCE):
-                    await self._unwanted.wait()
+                with suppress(Unwanted):
+                    await self._unless_unwanted(self._around.gpus.room(self.spec, self.replica, self._refused))
             except Failure as failure:
                 self.error = str(failure)
                 self._enter(State.FAILED, self.error)
@@ -155,7 +152,7 @@ class Engine:
 
     async def _live(self) -> None:
         """One run of the engine, until it is no longer wanted. Raises Failure, NoRoom, Unwanted."""
-        self._enter(State.STARTING)
+        self._enter(State.STARTING, "an earlier router's, as it is" if self._found else "")
         try:
             life = self.life = await self._adopt() or await self._start()
             await self._serve(life)
@@ -186,6 +183,8 @@ class Engine:
         seat = await self._unless_unwanted(self._around.gpus.seat(self.spec, self.replica, self._wait_for))
         self.gpus, autopsy = seat.gpus, Autopsy(self._around.files, self.spec, self.replica)
         try:
+            if self._unwanted.is_set():
+                raise Unwanted
             port = self.port = self._around.ports.take()
             key = secrets.token_urlsafe(24)
             command = command_of(self.spec, port, key, seat.gpus)
@@ -205,6 +204,9 @@ class Engine:
 
     def _wait_for(self, words: str) -> None:
         self.last_line = words
+
+    def _refused(self, words: str) -> None:
+        self.error = words
 
     def _described(self, command: Command, note: Note) -> Start:
         inherited = {name: value for name, value in os.environ.items() if name not in self._around.secrets}
@@ -226,7 +228,8 @@ class Engine:
         try:
             await self._get_ready(life, ends)
             if not any(end.done() for end in ends):
-                await life.seat.ready((await run.look())[0] if life.seat.gpus else ())
+                await self._settle(life, ends)
+            if not any(end.done() for end in ends):
                 await self._stay_ready(life, ends)
         except Failure as error:
             failure = error
@@ -239,8 +242,13 @@ class Engine:
             run.leave()
             return
         by_itself = failure is None and (ended.done() or not self._unwanted.is_set())
-        async with life.seat.leaving():
-            exit = await self._end(run, ended, by_itself=by_itself, wanted=failure is None)  # noqa: A001
+        if failure is None and not by_itself and self.state is State.READY:
+            self._enter(State.DRAINING)
+            await self._let_finish(ended)
+        async with life.seat.leaving(self._hurry, gone=by_itself):
+            exit = await self._end(run, ended, by_itself=by_itself)  # noqa: A001
+            if life.seat.gpus and self.state is not State.STOPPING:
+                self._enter(State.STOPPING)  # their memory is waited for
         if failure is not None or by_itself:
             failure = failure or Failure(exit.describe())
             self.findings = await life.autopsy.findings(
@@ -265,17 +273,28 @@ class Engine:
         """Returns once the probe answers and the port is the engine's own. Raises Failure if it is somebody else's."""
         pids: list[int] = []
         looked = 0.0
-        while not (await ready(life.command.readiness, life.port, life.key) and (pids := await self._look(life.run))):
+        while not (await ready(life.command.readiness, life.port, life.key) and (pids := await self._look(life))):
             if time.monotonic() - looked > LOOK:
-                await self._look(life.run)
+                await self._look(life)
                 looked = time.monotonic()
             await anyio.sleep(POLL)
         if not await asyncio.to_thread(listens, pids, life.port):
             raise Failure(f"port {life.port} answers, but it is not the engine that listens there")
 
-    async def _look(self, run: Run) -> list[int]:
-        pids, self.last_line = await run.look()
+    async def _look(self, life: Life) -> list[int]:
+        pids, self.last_line = await life.run.look()
+        life.seat.runs(pids)
         return pids
+
+    async def _settle(self, life: Life, ends: Sequence[asyncio.Future[Any]]) -> None:
+        """Its GPUs' memory is measured, unless one of `ends` comes: a driver may hang."""
+        settling = asyncio.ensure_future(life.seat.ready((await life.run.look())[0] if life.seat.gpus else ()))
+        try:
+            await asyncio.wait((settling, *ends), return_when=asyncio.FIRST_COMPLETED)
+            if settling.done():
+                settling.result()
+        finally:
+            settling.cancel()
 
     async def _stay_ready(self, life: Life, ends: Sequence[asyncio.Future[Any]]) -> None:
         """Until one of `ends` has come. Raises Failure when it serves no more."""
@@ -294,14 +313,11 @@ class Engine:
             if not self._released:
                 self._withdraw()
 
-    async def _end(self, run: Run, ended: asyncio.Future[Exit], *, by_itself: bool, wanted: bool) -> Exit:
+    async def _end(self, run: Run, ended: asyncio.Future[Exit], *, by_itself: bool) -> Exit:
         """Every process of the run is gone afterwards. If the first exited `by_itself` nothing else may be left."""
         if by_itself:
             await asyncio.wait((ended,), timeout=LEFTOVERS)
-        if not ended.done():
-            if self.state is State.READY and not by_itself and wanted:
-                self._enter(State.DRAINING)
-                await self._let_finish(ended)
+        if not ended.done() or self.state is State.DRAINING:
             self._enter(State.STOPPING)
             run.stop(self.spec.stop_grace)
             await self._hurried(ended)
@@ -366,7 +382,7 @@ class Engine:
         unwanted = asyncio.ensure_future(self._unwanted.wait())
         try:
             await asyncio.wait((working, unwanted), return_when=asyncio.FIRST_COMPLETED)
-            if self._unwanted.is_set():
+            if not working.done():
                 raise Unwanted
             return working.result()
         finally:

@@ -1,17 +1,15 @@
 """All engines of one router."""
 
 import asyncio
-import time
 
-import msgspec
-
+from launchers.base import Refusal
 from router.catalog import Catalog
 from router.config import Config, EngineSpec
 from router.events import Events
 from router.fleet.engine import Engine, Surroundings
 from router.fleet.files import Files
 from router.fleet.gpu_room import GpuRoom
-from router.fleet.identity import Note, fingerprint, is_same, read_note
+from router.fleet.identity import Note, fingerprint, read_note
 from router.fleet.inventory import Inventory
 from router.fleet.memory import free_memory, resident
 from router.fleet.ports import Ports
@@ -19,7 +17,7 @@ from router.fleet.remembered import Remembered
 from router.fleet.rows import Row
 from router.fleet.runtime import Found, Runtime
 from router.fleet.slot import Slot
-from router.fleet.states import State
+from router.fleet.told import diagnosis, foremost, outlook, row
 
 RELEASE_WAIT = 5.0
 """Seconds for the engines to be let go of."""
@@ -92,9 +90,8 @@ class Fleet:
 
     async def _clear(self, rest: list[Found], spared: list[Found]) -> None:
         """What is left of earlier routers ends; then new engines may start."""
-        grace = max((spec.stop_grace for spec in self._specs), default=0.0)
         try:
-            await asyncio.gather(*(each.end(grace, self._hurry) for each in rest))
+            await asyncio.gather(*(each.end(self._hurry) for each in rest))
             await self._runtime.sweep([each.name for each in spared])
         finally:
             self._cleared.set()
@@ -110,7 +107,7 @@ class Fleet:
         much as that one has."""
         if running.pid is not None and await asyncio.to_thread(resident, running.pid) > free_memory():
             return False
-        return await self._gpus.fits(spec, running.replica)
+        return await self._gpus.refusal(spec, running.replica) is None
 
     def apply(self, config: Config) -> None:
         """What the changed file says, from now on: unchanged engines are not touched."""
@@ -118,9 +115,8 @@ class Fleet:
         self._around.secrets = config.secrets
         wanted = {(spec.name, replica): spec for spec in self._specs for replica in range(spec.replicas)}
         for slot in self._slots:
-            spec = wanted.pop((slot.name, slot.replica), None)
-            same = spec is not None and slot.spec is not None and is_same(slot.spec, spec)
-            slot.want(spec, same=same)
+            if slot.spec is not None:  # else it is on its way out, and its engine with it
+                slot.want(wanted.pop((slot.name, slot.replica), None))
         for (_, replica), spec in wanted.items():
             self._slots[self._slot(spec, replica)] = None
         self._woken.set()
@@ -148,10 +144,15 @@ class Fleet:
             await asyncio.wait(tasks, timeout=RELEASE_WAIT)
 
     def rows(self) -> list[Row]:
-        return [_row(engine, self._gpus.shown(engine.gpus)) for slot in self._slots for engine in slot.engines]
+        """In the file's order; what is on its way out comes last."""
+        order = {spec.name: place for place, spec in enumerate(self._specs)}
+        slots = sorted(self._slots, key=lambda slot: (order.get(slot.name, len(order)), slot.replica))
+        return [row(engine, self._gpus.shown(engine.gpus)) for slot in slots for engine in slot.engines]
 
     def _changed(self, engine: Engine, detail: str) -> None:
-        engine.model.outlook, engine.model.diagnosis = _outlook(engine), _diagnosis(engine)
+        model = engine.model
+        engines = [each for slot in self._slots for each in slot.engines if each.model is model] or [engine]
+        model.outlook, model.diagnosis = outlook(foremost(engines)), diagnosis(engines)
         self._events.emit(engine.spec.name, engine.replica, engine.state, detail)
 
 
@@ -160,42 +161,9 @@ def _specs(config: Config) -> list[EngineSpec]:
 
 
 def _is_wanted(note: Note, spec: EngineSpec, replica: int) -> bool:
-    return (note.model, note.replica) == (spec.name, replica) and note.fingerprint == fingerprint(spec, note.gpus)
-
-
-def _outlook(engine: Engine) -> str:
-    """For clients, and so without the engine's own words, which may hold anything."""
-    if engine.state is State.FAILED:
-        found = engine.findings.diagnosis if engine.findings else None
-        why = f" ({found.cause})" if found else ""
-        return f"its engine failed{why} and is started again; `router ps` says more"
-    return f"its engine is {engine.state}"
-
-
-def _diagnosis(engine: Engine) -> dict[str, str] | None:
-    """For admins: all there is."""
-    if engine.findings is None:
-        return None
-    found = engine.findings.diagnosis
-    told = {} if found is None else msgspec.structs.asdict(found)
-    return {**told, "error": engine.error or "", "log": engine.findings.log}
-
-
-def _row(engine: Engine, gpus: list[str] | None) -> Row:
-    age = time.monotonic() - engine.since
-    return Row(
-        model=engine.spec.name,
-        replica=engine.replica,
-        engine=engine.spec.engine,
-        state=engine.state,
-        pid=engine.pid,
-        address=None if engine.port is None else f"127.0.0.1:{engine.port}",
-        gpus=gpus,
-        uptime_s=round(age, 1) if engine.state is State.READY else None,
-        restarts=engine.restarts,
-        in_flight=0 if engine.target is None else engine.target.in_flight,
-        error=engine.error,
-        diagnosis=engine.findings.diagnosis if engine.findings else None,
-        state_s=round(age, 1),
-        last_line=engine.last_line,
-    )
+    if (note.model, note.replica) != (spec.name, replica):
+        return False
+    try:
+        return note.fingerprint == fingerprint(spec, note.gpus)
+    except Refusal:  # what is on disk has changed since the file was checked
+        return False

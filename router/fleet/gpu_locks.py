@@ -11,13 +11,15 @@ from typing import Literal
 
 import msgspec
 
+Doing = Literal["starting", "stopping"]
+
 
 class Work(msgspec.Struct, frozen=True):
     """What is under way on the GPU `uuid`, and whose it is."""
 
     uuid: str
     who: str
-    doing: Literal["starting", "stopping"]
+    doing: Doing
 
 
 class GpuLocks:
@@ -47,16 +49,31 @@ class GpuLocks:
             for uuid in wanted:  # everybody in the same order, so that no two wait for each other
                 await stack.enter_async_context(self._locks.setdefault(uuid, asyncio.Lock()))
                 stack.enter_context(self._doing(Work(uuid, who, "starting")))
-            while any(work.uuid in wanted and work.doing == "stopping" for work in self._work):
+            while self.in_the_way(wanted, who):  # by now only what holds no lock
                 await self._less.wait()
             yield
 
     @contextmanager
     def stopping(self, uuids: Iterable[str], who: str) -> Iterator[None]:
         """Around a stop and the wait for its memory. Waits for nothing: an end never waits for a start."""
+        with self._at_once(uuids, who, "stopping"):
+            yield
+
+    @contextmanager
+    def loading(self, uuids: Iterable[str], who: str) -> Iterator[None]:
+        """Around the rest of a start that was found under way. Waits for nothing, as it cannot be held up."""
+        with self._at_once(uuids, who, "starting"):
+            yield
+
+    async def less(self) -> None:
+        """Returns once something that is under way now has ended."""
+        await self._less.wait()
+
+    @contextmanager
+    def _at_once(self, uuids: Iterable[str], who: str, doing: Doing) -> Iterator[None]:
         with ExitStack() as stack:
             for uuid in sorted(set(uuids)):
-                stack.enter_context(self._doing(Work(uuid, who, "stopping")))
+                stack.enter_context(self._doing(Work(uuid, who, doing)))
             yield
 
     @contextmanager

@@ -67,16 +67,6 @@ def _held(gpu: Gpu, expected: int, pids: Collection[int]) -> Held:
     return Held(gpu.uuid, gpu.free, gpu.used_by(seen) or expected, seen)
 
 
-def taken(before: Sequence[Gpu], now: Sequence[Gpu], uuids: Collection[str], pids: Collection[int]) -> int:
-    """Bytes that the engine with these processes took of the one of its GPUs of which it took most; 0: nobody knows.
-
-    By the driver's list, else by what is less free than `before` its start, when nobody else may start there.
-    """
-    free = {gpu.uuid: gpu.free for gpu in before}
-    sizes = [gpu.used_by(pids) or free[gpu.uuid] - gpu.free for gpu in now if gpu.uuid in uuids and gpu.uuid in free]
-    return max([0, *sizes])
-
-
 async def memory_back(inventory: Inventory, before: Sequence[Held], patience: float) -> bool:
     """Returns True once what a stopped engine held is free again on all its GPUs, False after `patience` seconds.
 

@@ -12,7 +12,8 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     knows.
 
     `pids` are its processes, by which the driver's list says how much of it is taken already. Where that list has none
-    of them (a container may see the host's pids) nothing of a starting engine is, and all of a `ready` one.
+    of them (a container may see the host's pids) it is all of a `ready` engine; of a starting one what is less free
+    than `before` its start, as nothing else starts there, and nothing where that is not known.
     """
 
     name: str
@@ -20,12 +21,19 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     pids: frozenset[int] = frozenset()
     ready: bool = False
+    before: int | None = None
+
+
+def taken(holding: Holding, gpu: Gpu) -> int:
+    """Bytes of `gpu` that were seen to be taken by it; 0: none, or nobody knows."""
+    before = gpu.free if holding.before is None else holding.before
+    return gpu.used_by(holding.pids) or max(0, before - gpu.free)
 
 
 def pending(holding: Holding, gpu: Gpu) -> int:
     """Bytes of `holding` that `gpu.free` still has, though they are spoken for."""
-    taken = gpu.used_by(holding.pids)
-    return 0 if holding.ready and not taken else max(0, holding.size - taken)
+    seen = taken(holding, gpu)
+    return 0 if holding.ready and not seen else max(0, holding.size - seen)
 
 
 def holders(gpu: Gpu, held: Iterable[Holding], owners: Mapping[int, str]) -> list[str]:

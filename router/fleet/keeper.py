@@ -179,6 +179,7 @@ class Keeper:
             "state": "running" if self.why is None else "exited" if self.why == "exit" else "stopping",
             "exit": self.exit,
             "started": self.started,
+            "grace": self.grace,
             "lease_left": max(0.0, round(self.lease_end - time.monotonic(), 3)),
             "last_line": self.output.last_line(),
             "tree": sorted(living),

@@ -74,10 +74,6 @@ class Kept:
         self._shm = status["shm"]
         return status["tree"], status["last_line"]
 
-    async def tail(self) -> str:
-        answer = await self._ask("tail", "tail")
-        return str(answer["tail"]) if answer else ""
-
     async def exited(self) -> None:
         if self._engine is not None:
             await self._engine.ended()

@@ -21,6 +21,8 @@ from router.fleet.runtime import Run, Start, StartFailed
 from router.fleet.wire import KILL_WAIT, Wire, end_keeper
 
 KEEPER = Path(__file__).with_name("keeper.py")
+USUAL_GRACE = 10.0
+"""Seconds to end for an engine whose keeper does not tell."""
 START_WAIT = 30.0
 """Seconds in which a keeper has started its engine."""
 
@@ -114,8 +116,8 @@ class Remains:
         self._wire.close()
         return await Kept.open(None, self._path, self._mark, self._status["engine"], self._terms)
 
-    async def end(self, grace: float, hurry: asyncio.Event) -> None:
-        await end_keeper(self._wire, self._path, grace, hurry)
+    async def end(self, hurry: asyncio.Event) -> None:
+        await end_keeper(self._wire, self._path, self._status.get("grace", USUAL_GRACE), hurry)
 
 
 def _launch(spec: dict[str, Any], mark: str) -> tuple["subprocess.Popen[bytes]", dict[str, Any]]:

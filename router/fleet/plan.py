@@ -1,19 +1,26 @@
 """What a changed file would do to a running router: a pure comparison."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from launchers.base import Refusal
 from router.config import Config, EngineSpec, RemoteSpec
 from router.fleet.identity import is_same
 from router.fleet.rows import Plan, Step
 
 Spec = EngineSpec | RemoteSpec
 
-FIXED = ("host", "port", "state_dir")
+FIXED = ("listen", "state_dir")
 """What a router has from its start to its end."""
 _NO_SETTINGS = ("file", "models", "engines_dir", "secrets")
 """Of no effect by themselves."""
+_IN_THE_FILE = {
+    "host": "listen", "port": "listen",
+    "log_format": "log.format", "log_access": "log.access", "log_max_size": "log.max_size", "log_keep": "log.keep",
+}  # fmt: skip
+_IN_A_MODEL = {"program": "environment", "source": "model"}
+_IN_A_REMOTE = {"host": "url", "port": "url", "tls": "url", "prefix": "url", "key": "api_key"}
 
 
 def compare(old: Config, new: Config) -> Plan:
@@ -22,14 +29,22 @@ def compare(old: Config, new: Config) -> Plan:
     after = {spec.name: spec for spec in new.models}
     steps = [_step(before.get(spec.name), spec) for spec in new.models]
     steps += [Step(name, "remove") for name in before if name not in after]
-    settings = [name for name in _differing(old, new) if name not in _NO_SETTINGS]
+    settings = _written((name for name in _differing(old, new) if name not in _NO_SETTINGS), _IN_THE_FILE)
     refused = tuple(
-        f"`{'state_dir' if name == 'state_dir' else 'listen'}` cannot change while the router runs: put it back, "
-        f"or run `router down` and `router up`"
+        f"`{name}` cannot change while the router runs: put it back, or run `router down` and `router up`"
         for name in FIXED
         if name in settings
     )
-    return Plan(tuple(steps), tuple(map(_written, settings)), tuple(dict.fromkeys(refused)))
+    return Plan(tuple(steps), settings, refused)
+
+
+def same_engines(old: EngineSpec, new: EngineSpec) -> bool:
+    """Whether the engines of one are those of the other. Not where that can no longer be told, as the files on disk
+    have changed."""
+    try:
+        return is_same(old, new)
+    except Refusal:
+        return False
 
 
 def _step(old: Spec | None, new: Spec) -> Step:
@@ -37,11 +52,11 @@ def _step(old: Spec | None, new: Spec) -> Step:
         return Step(new.name, "add")
     if type(old) is not type(new):
         return Step(new.name, "replace", ("engine",))
-    fields = tuple(_fields(old, new))
+    fields = _written(_fields(old, new), _IN_A_REMOTE if isinstance(new, RemoteSpec) else _IN_A_MODEL)
     if not fields:
         return Step(new.name, "keep")
     if isinstance(old, EngineSpec) and isinstance(new, EngineSpec):
-        if not is_same(old, new):
+        if not same_engines(old, new):
             return Step(new.name, "replace", fields)
         if old.replicas != new.replicas:
             return Step(new.name, "scale", fields)
@@ -61,10 +76,6 @@ def _fields(old: Spec, new: Spec) -> Iterator[str]:
                 yield from (f"env.{key}" for key in {**before, **after} if before.get(key) != after.get(key))
             case "paths":
                 pass  # follow from the others
-            case "program":
-                yield "environment"
-            case "source":
-                yield "model"
             case _:
                 yield name
 
@@ -73,6 +84,6 @@ def _differing(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:
     return [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]
 
 
-def _written(name: str) -> str:
-    """As it stands in the file."""
-    return name.replace("_", ".", 1) if name.startswith("log_") else name
+def _written(names: Iterable[str], other: Mapping[str, str]) -> tuple[str, ...]:
+    """As they stand in the file, each once."""
+    return tuple(dict.fromkeys(other.get(name, name) for name in names))

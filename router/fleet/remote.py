@@ -30,6 +30,7 @@ class Remote(msgspec.Struct, frozen=True):
             error=None,
             state_s=0.0,
             last_line="",
+            circuit=self.target.circuit,
         )
 
 

@@ -16,7 +16,9 @@ class Info(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica, as `router ps` shows it. `last_line` is what a starting engine printed last."""
+    """One replica, as `router ps` shows it. `last_line` is what a starting engine printed last, or
+    what its start waits for; `circuit`, of a ready
+    one, whether it gets requests: all (closed), none (open), one at a time (half_open)."""
 
     model: str
     replica: int
@@ -32,6 +34,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     state_s: float
     last_line: str
     diagnosis: Diagnosis | None = None
+    circuit: str | None = None
+
+    @property
+    def why(self) -> str:
+        """Why it failed, and what to do, in one line; as much as is known."""
+        if self.diagnosis is None:
+            return self.error or ""
+        return f"{self.diagnosis.cause}; {self.diagnosis.remedy}"
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -57,9 +57,6 @@ class Run(Protocol):
     async def look(self) -> tuple[list[int], str]:
         """The pids of all its processes, and the last line of its output."""
 
-    async def tail(self) -> str:
-        """The end of its output."""
-
     async def exited(self) -> None:
         """Returns once the first process is gone, whatever it left running."""
 
@@ -86,8 +83,8 @@ class Found(Protocol):
     async def adopt(self) -> Run:
         """From now on it is this router's. Raises OSError if it has gone meanwhile."""
 
-    async def end(self, grace: float, hurry: asyncio.Event) -> None:
-        """All of it, without a grace from when there is a `hurry`. In bounded time."""
+    async def end(self, hurry: asyncio.Event) -> None:
+        """All of it, within the grace that it was started with, and without from when there is a `hurry`."""
 
 
 class Runtime(Protocol):

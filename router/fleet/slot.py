@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from router.config import EngineSpec
 from router.fleet.engine import Engine
+from router.fleet.plan import same_engines
+from router.fleet.states import State
 
 Make = Callable[[EngineSpec, int], Engine]
 """A new engine for a spec's replica."""
@@ -26,12 +28,8 @@ class Slot:
         self._leaving: dict[Engine, asyncio.Task[None]] = {}
         self._stopping = False
 
-    def want(self, spec: EngineSpec | None, *, same: bool = False) -> None:
-        """From now on. `same`: the engine of the new spec is the one that runs, and only what the router does with it
-        differs."""
-        if same and spec is not None and self.next is None:
-            self.spec = self.engine.spec = spec
-            return
+    def want(self, spec: EngineSpec | None) -> None:
+        """From now on. After None there is no way back: what is wanted again gets another slot."""
         self.spec = spec
         self._changed.set()
 
@@ -73,43 +71,69 @@ class Slot:
                 if self._changed.is_set() and not self._stopping:
                     self._changed.clear()
                     keeping = await self._follow(keeping)
+        except BaseException:
+            self.stop()
+            raise
         finally:
             await asyncio.wait((keeping, *self._leaving.values()))
         for task in (keeping, *self._leaving.values()):
             task.result()
 
     async def _follow(self, keeping: "asyncio.Task[None]") -> "asyncio.Task[None]":
-        """What is wanted now takes the place of what was."""
+        """What is wanted now takes the place of what was; the task of the engine that is left. When something else is
+        wanted meanwhile, `_changed` is set, and it is for another call."""
         if self.spec is None:
-            self.engine.stop(self.engine.spec.retire_timeout)
+            self._retire()
+            return keeping
+        if not keeping.done() and same_engines(self.engine.spec, self.spec):
+            self.engine.spec = self.spec  # what the router does with it may differ
             return keeping
         successor = self.next = self._make(self.spec, self.replica)
-        if not await self._beside(self.engine, self.spec):
-            self.engine.stop(self.engine.spec.retire_timeout)
+        if not keeping.done() and not await self._may_go_on(self.spec):
+            self._retire()
             await asyncio.wait((keeping,))
-            if self._stopping:
+            if self._stopping or self._changed.is_set():
+                self.next = None
                 return keeping
         coming = asyncio.ensure_future(successor.run())
         if not keeping.done() and not await self._serves(successor, coming):
-            successor.stop()  # something else is wanted by now
-            self._leave(successor, coming)
+            successor.stop()
+            await asyncio.wait((coming,))  # its memory is for what comes now
             self.next = None
             return keeping
-        self.engine.stop(self.engine.spec.retire_timeout)
+        self._retire()
         self._leave(self.engine, keeping)
         self.engine, self.next = successor, None
         return coming
 
+    def _retire(self) -> None:
+        self.engine.stop(self.engine.spec.retire_timeout)
+
+    async def _may_go_on(self, spec: EngineSpec) -> bool:
+        """Whether the present engine serves, and may until the next one does."""
+        return self.engine.state is State.READY and await self._beside(self.engine, spec)
+
     async def _serves(self, successor: Engine, coming: "asyncio.Task[None]") -> bool:
         """Once it does; False if it is no longer wanted before. One that fails is started again and again, and what
         runs goes on meanwhile."""
-        waits = [asyncio.ensure_future(successor.served.wait()), asyncio.ensure_future(self._changed.wait()), coming]
+        serves = asyncio.ensure_future(successor.served.wait())
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return waits[0].done() or (coming.done() and not self._changed.is_set())
+            while not serves.done() and not coming.done():
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait((serves, changed, coming), return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if self._changed.is_set() and not self._still_wanted(successor):
+                    return False
         finally:
-            for wait in waits[:2]:
-                wait.cancel()
+            serves.cancel()
+        return True
+
+    def _still_wanted(self, successor: Engine) -> bool:
+        if self.spec is None or not same_engines(successor.spec, self.spec):
+            return False
+        self._changed.clear()
+        successor.spec = self.spec
+        return True
 
     def _leave(self, engine: Engine, task: "asyncio.Task[None]") -> None:
         self._leaving[engine] = task

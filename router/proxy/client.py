@@ -27,6 +27,8 @@ MAX_QUEUED = 16
 """Requests behind the one in work on one connection. With more it is not read on, nor its end noticed, until one is
 done."""
 
+LINGER = 5.0
+"""Seconds in which a kept connection's next request is still answered when another process has taken over."""
 MAX_REST = 65536
 """Bytes of a body for the ASGI application."""
 
@@ -96,7 +98,9 @@ class ClientProtocol(asyncio.Protocol):
     # What the server calls
 
     def shutdown(self) -> None:
-        """No further request."""
+        """No further request, but for what `retire` still allows."""
+        if self._retiring:
+            return
         self._queue.clear()
         if self._turn is None:
             self.transport.close()
@@ -104,10 +108,17 @@ class ClientProtocol(asyncio.Protocol):
             self._turn.keep_alive = False
 
     def retire(self) -> None:
-        """The next answer is the last, as another process takes the connections that come."""
+        """The next answer is the last and says so, as another process takes the connections that come. A client that
+        does not ask for it in `LINGER` seconds has no more time."""
         self._retiring = True
-        if self._turn is not None:
+        if self._turn is None:
+            self.loop.call_later(LINGER, self._close_if_idle)
+        elif not self._turn.started:  # else it has been told that it may go on
             self._turn.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if self._turn is None:
+            self.transport.close()
 
     def give_up(self) -> None:
         """The request in work has no more time."""
@@ -295,6 +306,8 @@ class ClientProtocol(asyncio.Protocol):
             self.transport.close()
             return
         self.expires = self.loop.time() + self._config.timeout_keep_alive
+        if self._retiring:
+            self.loop.call_later(LINGER, self._close_if_idle)
         if self._queue and not self._advancing:
             self._advance()
 

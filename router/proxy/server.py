@@ -15,8 +15,6 @@ BACKLOG = 2048
 """Connections that may wait to be taken."""
 KEEP_ALIVE = 75
 """Seconds a client's connection may stay without a whole head of a request."""
-LINGER = 5.0
-"""Seconds in which a kept connection's next request is still answered when another process has taken over."""
 LAST_WORDS = 1.0
 """Seconds the clients have to take the ends of their answers when the time to drain is over."""
 
@@ -41,24 +39,19 @@ class Server(uvicorn.Server):
         )
         super().__init__(settings)
         self.set_drain(drain)
+        self._retired = False
 
     def hurry(self) -> None:
         """Ends it now: requests in flight are told that the router is shutting down."""
         self.should_exit = self.force_exit = True
 
-    async def retire(self) -> None:
-        """Takes no new connection. Those there are get an answer to what they ask within `LINGER`, and it is their
-        last, so that no client finds its connection closed under its request; then `should_exit` ends the idle ones,
-        and waits for the others as long as they take."""
+    def retire(self) -> None:
+        """Takes no new connection and ends with the last of those there are, however long that takes. Each gets one
+        more answer, and is told that it is the last, so that no client finds its connection closed under a request."""
         for server in self.servers:
             server.close()
-        for connection in self._connections():
-            connection.retire()
+        self._retired = self.should_exit = True
         self.config.timeout_graceful_shutdown = None
-        loop = asyncio.get_running_loop()
-        end = loop.time() + LINGER
-        while self.server_state.connections and loop.time() < end:  # noqa: ASYNC110 - they are uvicorn's to count
-            await asyncio.sleep(0.05)
 
     def set_drain(self, drain: float) -> None:
         self.config.timeout_graceful_shutdown = drain  # type: ignore[assignment]  # it takes fractions as well
@@ -71,6 +64,9 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._retired:
+            for connection in self._connections():
+                connection.retire()
         await super().shutdown(sockets)
         for connection in self._connections():
             connection.give_up()

@@ -20,7 +20,7 @@ from router.cli import COMMANDS
 ROUTER = [sys.executable, "-m", "router"]
 FIELDS = [
     "model", "replica", "engine", "state", "pid", "address", "gpus", "uptime_s", "restarts", "in_flight", "error",
-    "diagnosis",
+    "diagnosis", "circuit",
 ]  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_ps_tells_what_the_issue_asks_for(up: Up) -> None:
         assert row["uptime_s"] > 0
     assert (rows[0]["gpus"], rows[0]["restarts"], rows[0]["in_flight"], rows[0]["error"]) == (None, 0, 0, None)
     table = up.cli("ps").stdout.splitlines()
-    assert table[0].split() == [field.upper().replace("_", "-").removesuffix("-S") for field in FIELDS[:-1]]
+    assert table[0].split() == [field.upper().replace("_", "-").removesuffix("-S") for field in FIELDS[:-2]]
     assert [line.split()[:4] for line in table[1:]] == [
         ["m", "0", "command", "ready"],
         ["m", "1", "command", "ready"],
@@ -317,7 +317,7 @@ def test_detach_is_not_led_astray_by_a_folder_called_router(up: Up) -> None:
     ("flags", "reason"),
     [
         (["--exit", 4], "m#0: exited with status 4: exiting with 4; nothing runs now"),
-        (["--mute", "--daemon"], "m#0: not ready within 1.5 s"),
+        (["--mute", "--daemon"], "m#0: not ready within `start_timeout`"),
     ],
 )
 def test_detach_of_an_engine_that_fails_gives_the_reason_and_leaves_nothing(

@@ -126,7 +126,7 @@ def test_check_prints_every_fault_and_ends_with_2(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         f'{file}:1: models.a.engine: no engine is called "nope"; one of: vllm, llamacpp, infinity, command',
         f'{file}:2: listen: "x" is not an address and a port; add the port: 127.0.0.1:8000',
-        "2 faults; nothing was started",
+        "2 faults",
     ]
 
 

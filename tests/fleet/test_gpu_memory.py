@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from router.fleet.gpu_memory import Held, held, look, memory_back, taken
+from router.fleet.gpu_memory import Held, held, look, memory_back
+from router.fleet.holders import Holding, taken
 from router.fleet.inventory import Gpu, GpuProcess
 
 PATIENCE = 30.0
@@ -121,18 +122,22 @@ class TestHeld:
 
 
 class TestTaken:
+    @staticmethod
+    def by(before: int | None) -> Holding:
+        return Holding(name="m", uuid=A, size=50, pids=frozenset({1}), before=before)
+
     def test_it_is_by_the_drivers_list_where_that_has_the_engine(self) -> None:
-        assert taken([gpu(A, 100)], [gpu(A, 10, 1, 5, each=40)], {A}, {1}) == 40
+        assert taken(self.by(100), gpu(A, 10, 1, 5, each=40)) == 40
+        assert taken(self.by(None), gpu(A, 10, 1, 5, each=40)) == 40
 
     def test_it_is_what_is_less_free_elsewhere(self) -> None:
-        assert taken([gpu(A, 100), gpu(B, 90)], [gpu(A, 70), gpu(B, 10)], {A}, {1}) == 30
-
-    def test_the_largest_counts(self) -> None:
-        assert taken([gpu(A, 100), gpu(B, 90)], [gpu(A, 70), gpu(B, 10)], {A, B}, {1}) == 80
+        assert taken(self.by(100), gpu(A, 70)) == 30
 
     def test_it_is_never_less_than_nothing(self) -> None:
-        assert taken([gpu(A, 10)], [gpu(A, 70)], {A}, {1}) == 0
-        assert taken([], [gpu(A, 70)], {A}, {1}) == taken([gpu(A, 10)], [], {A}, {1}) == 0
+        assert taken(self.by(10), gpu(A, 70)) == 0
+
+    def test_nothing_is_known_where_nobody_looked_before(self) -> None:
+        assert taken(self.by(None), gpu(A, 70)) == 0
 
 
 RUNNING = Held(A, 40, 60, frozenset({1, 2}))

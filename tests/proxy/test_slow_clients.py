@@ -184,7 +184,7 @@ async def test_a_queued_request_that_waits_to_be_told_is_told(lab: Lab) -> None:
 )
 async def test_who_waits_to_be_told_is_refused_without_its_body(lab: Lab, head: bytes, status: int, code: str) -> None:
     class Key:
-        name, digest = "holder", b"of nobody"
+        name, digest, admin = "holder", b"of nobody", False
 
     lab.limits.max_body = 1_000
     if status == 401:

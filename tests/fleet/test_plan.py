@@ -1,0 +1,209 @@
+"""What a changed file would do, model by model and setting by setting."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import fake
+
+from router.config import Config, load
+from router.fleet.plan import compare
+from router.fleet.rows import Plan, Step
+
+KEYS = {"ONE": "the-first-of-the-keys", "OTHER": "the-second-of-the-keys"}
+
+
+def remote(**fields: Any) -> dict[str, Any]:
+    return {"url": "https://api.example.com/v1", "api_key": "${ONE}", **fields}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "gguf").mkdir()
+    for name in ("one.gguf", "other.gguf", "gguf/only.gguf"):
+        (tmp_path / name).touch()
+    (tmp_path / "llama-server").touch(mode=0o700)
+    return tmp_path
+
+
+def config(folder: Path, models: dict[str, Any], **settings: Any) -> Config:
+    document = {"listen": "127.0.0.1:0", "state_dir": str(folder / "state"), "models": models, **settings}
+    file = folder / "router.yaml"
+    file.write_text(json.dumps(document))
+    return load(file, list, KEYS)
+
+
+def llama(folder: Path, **fields: Any) -> dict[str, Any]:
+    return {"engine": "llamacpp", "environment": str(folder / "llama-server"), "model": "one.gguf", **fields}
+
+
+def plan(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> Plan:
+    return compare(config(folder, old), config(folder, new))
+
+
+def one(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> Step:
+    (step,) = plan(folder, {"m": old}, {"m": new}).steps
+    return step
+
+
+@pytest.mark.parametrize(
+    ("new", "action", "fields"),
+    [
+        (fake(), "keep", ()),
+        (fake(aliases=["also"]), "update", ("aliases",)),
+        (fake(queue_size=7, stall_timeout="9s"), "update", ("queue_size", "stall_timeout")),
+        (fake(liveness_interval="2s", deep_probe=True), "update", ("liveness_interval", "deep_probe")),
+        (fake(stop_grace="9s"), "update", ("stop_grace",)),
+        (fake(start_timeout="9s", retire_timeout="9s"), "update", ("start_timeout", "retire_timeout")),
+        (fake(memory="1GiB"), "update", ("memory",)),
+        (fake(replicas=3), "scale", ("replicas",)),
+        (fake(replicas=3, queue_size=7), "scale", ("queue_size", "replicas")),
+        (fake("--child"), "replace", ("options.argv",)),
+        (fake(options={"concurrency": 1}), "replace", ("options.concurrency",)),
+        (fake(env={"A": "1"}), "replace", ("env.A",)),
+        (fake(args=["--child"]), "replace", ("args",)),
+        (fake(gpus="none"), "replace", ("gpus",)),
+        (fake(kind="embedding"), "replace", ("kind",)),
+        (fake(env={"A": "1"}, replicas=3), "replace", ("env.A", "replicas")),
+        (remote(), "replace", ("engine",)),
+    ],
+)
+def test_what_a_change_of_a_model_does_and_which_fields_it_is(
+    folder: Path, new: dict[str, Any], action: str, fields: tuple[str, ...]
+) -> None:
+    step = one(folder, fake(), new)
+    assert (step.model, step.action) == ("m", action)
+    assert set(step.fields) == set(fields)
+
+
+@pytest.mark.parametrize(
+    ("new", "fields"),
+    [
+        ({"url": "http://api.example.com/v1"}, ("url",)),
+        ({"url": "https://other.example.com:8443/api/v1"}, ("url",)),
+        ({"api_key": "${OTHER}"}, ("api_key",)),
+        ({"upstream_model": "gpt"}, ("upstream_model",)),
+        ({"aliases": ["also"]}, ("aliases",)),
+    ],
+)
+def test_a_server_elsewhere_is_updated_under_the_names_of_the_file(
+    folder: Path, new: dict[str, Any], fields: tuple[str, ...]
+) -> None:
+    assert one(folder, remote(), remote(**new)) == Step("m", "update", fields)
+
+
+@pytest.mark.parametrize(
+    ("new", "fields"),
+    [
+        ({"model": "other.gguf"}, {"model"}),
+        ({"options": {"context": 4096, "gpu_layers": 1}}, {"options.context", "options.gpu_layers"}),
+        ({"accelerator": "rocm", "gpus": ["0"]}, {"accelerator", "gpus"}),
+    ],
+)
+def test_an_engine_with_other_weights_or_options_is_replaced(
+    folder: Path, new: dict[str, Any], fields: set[str]
+) -> None:
+    step = one(folder, llama(folder), llama(folder, **new))
+    assert (step.action, set(step.fields)) == ("replace", fields)
+
+
+def test_an_engine_from_another_environment_is_replaced(folder: Path) -> None:
+    (folder / "bin").mkdir()
+    (folder / "bin/llama-server").touch(mode=0o700)
+    step = one(folder, llama(folder), llama(folder, environment=str(folder / "bin/llama-server")))
+    assert step == Step("m", "replace", ("environment",))
+
+
+def test_another_engine_replaces(folder: Path) -> None:
+    step = one(folder, fake(), llama(folder))
+    assert step.action == "replace"
+    assert "engine" in step.fields
+
+
+def test_variables_of_the_environment_that_come_change_and_go_are_told_by_name_and_never_by_value(folder: Path) -> None:
+    old, new = {"STAYS": "s3cret", "CHANGES": "s3cret", "GOES": "s3cret"}, {"STAYS": "s3cret", "CHANGES": "s4cret"}
+    step = one(folder, fake(env=old), fake(env={**new, "COMES": "s5cret"}))
+    assert step == Step("m", "replace", ("env.CHANGES", "env.GOES", "env.COMES"))
+
+
+def test_no_value_of_any_kind_is_in_a_plan(folder: Path) -> None:
+    old = config(folder, {"m": fake("--say", "w0rd"), "r": remote()}, keys=[{"name": "n", "key": "${ONE}"}])
+    new = config(folder, {"m": fake("--say", "w1rd"), "r": remote(api_key="${OTHER}")})
+    shown = repr(compare(old, new))
+    assert not any(word in shown for word in ("w0rd", "w1rd", "serving.py", *KEYS.values()))
+
+
+def test_a_model_whose_old_folder_can_no_longer_be_understood_is_replaced(folder: Path) -> None:
+    """As somebody has put a second file beside the first, and the new file says which one is meant."""
+    old = config(folder, {"m": llama(folder, model="gguf")})
+    (folder / "gguf/another.gguf").touch()
+    new = config(folder, {"m": llama(folder, model="gguf/another.gguf")})
+    assert compare(old, new).steps == (Step("m", "replace", ("model",)),)
+
+
+def test_steps_come_in_the_order_of_the_new_file_and_then_what_goes(folder: Path) -> None:
+    old = {"goes": fake(), "stays": fake(), "goes-too": fake()}
+    new = {"comes": fake(), "stays": fake(), "comes-too": remote()}
+    found = [(step.model, step.action) for step in plan(folder, old, new).steps]
+    assert found == [
+        ("comes", "add"), ("stays", "keep"), ("comes-too", "add"), ("goes", "remove"), ("goes-too", "remove"),
+    ]  # fmt: skip
+
+
+def test_another_name_is_one_model_less_and_one_more(folder: Path) -> None:
+    assert plan(folder, {"m": fake()}, {"n": fake()}).steps == (Step("n", "add"), Step("m", "remove"))
+
+
+def test_what_defaults_say_is_the_models_own_change(folder: Path) -> None:
+    models = {"m": fake(), "n": fake(queue_size=7)}
+    found = compare(config(folder, models), config(folder, models, defaults={"queue_size": 7}))
+    assert found == Plan((Step("m", "update", ("queue_size",)), Step("n", "keep")))
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ()),
+        ({"max_body": "1MiB"}, ("max_body",)),
+        ({"keys": [{"name": "n", "key": "${ONE}"}]}, ("keys",)),
+        ({"log": {"access": False, "max_size": "1MiB"}}, ("log.access", "log.max_size")),
+        ({"drain_timeout": "1s", "orphan_grace": "1s"}, ("drain_timeout", "orphan_grace")),
+    ],
+)
+def test_settings_of_the_whole_router_are_named_as_in_the_file(
+    folder: Path, settings: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    found = compare(config(folder, {"m": fake()}), config(folder, {"m": fake()}, **settings))
+    assert found == Plan((Step("m", "keep"),), names)
+
+
+def test_a_key_of_another_name_or_value_is_a_change_of_the_keys(folder: Path) -> None:
+    old = config(folder, {"m": fake()}, keys=[{"name": "n", "key": "${ONE}"}])
+    for key in ({"name": "o", "key": "${ONE}"}, {"name": "n", "key": "${OTHER}"}):
+        assert compare(old, config(folder, {"m": fake()}, keys=[key])).settings == ("keys",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"listen": "127.0.0.1:8123"}, "listen"),
+        ({"listen": "[::1]:0"}, "listen"),
+        ({"listen": "[::1]:8123"}, "listen"),
+        ({"state_dir": "/tmp/another"}, "state_dir"),
+    ],
+)
+def test_what_a_router_has_until_its_end_is_refused_once_with_a_remedy(
+    folder: Path, settings: dict[str, Any], name: str
+) -> None:
+    found = compare(config(folder, {"m": fake()}), config(folder, {"m": fake()}, **settings))
+    assert found.settings == (name,)
+    (refused,) = found.refused
+    assert refused.startswith(f"`{name}` cannot change while the router runs")
+    assert "put it back" in refused
+
+
+def test_both_are_refused_at_once(folder: Path) -> None:
+    new = config(folder, {"m": fake()}, listen="127.0.0.1:8123", state_dir="/tmp/another")
+    found = compare(config(folder, {"m": fake()}), new)
+    assert [line.split("`")[1] for line in found.refused] == ["listen", "state_dir"]
