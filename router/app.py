@@ -169,7 +169,7 @@ class Router:
         of the one that runs, if there is one. Raises CannotStart before anything was started, and Broken."""
         tcp = None
         if takeover:
-            tcp, self._lock = await asyncio.to_thread(take_over, self.files, self._listen)
+            tcp, self._lock = await asyncio.to_thread(take_over, self.files, self._listen, self._stop.is_set)
         else:
             self._lock = Lock.take(self.files)
         try:

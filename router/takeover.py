@@ -9,6 +9,7 @@ old one only finishes what it has begun.
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,36 +22,52 @@ from router.sockets import CannotStart, Held, Lock, private
 SOCKET = "takeover.sock"
 PATIENCE = 30.0
 """Seconds for the other side's next word."""
+LOOK = 0.1
+"""Seconds between two looks whether it is wanted still."""
 ANSWER = 5.0
 """Seconds for the old router to answer at all."""
 _READY, _YOURS = b"ready\n", b"yours\n"
 
 
-def take_over(files: Files, listen: Callable[[socket.socket], socket.socket]) -> tuple[socket.socket | None, Lock]:
+def take_over(
+    files: Files, listen: Callable[[socket.socket], socket.socket], stopped: Callable[[], bool]
+) -> tuple[socket.socket | None, Lock]:
     """The old router has let go of its engines; its lock, and what `listen` has made of its listening socket, which may
-    be another one and may still raise CannotStart. Without a socket where no router runs. Raises CannotStart, and the
-    old router goes on."""
+    be another one and may still raise CannotStart. Without a socket where no router runs. Raises CannotStart, as soon
+    as it is `stopped` too, and the old router goes on."""
     client = Client(files.state_dir, ANSWER)
     try:
         old = client.info()
     except NotRunning as error:
         return None, _lock(files, error)
     with private(files.state_dir / SOCKET) as listener:
-        listener.settimeout(PATIENCE)
         try:
             client.hand_over(files.state_dir / SOCKET)
-            wire, _ = listener.accept()
-            with wire:
+            with _called(listener, stopped) as wire:
                 wire.settimeout(PATIENCE)
                 _, descriptors, _, _ = socket.recv_fds(wire, 16, 2)
                 tcp, lock = _received(descriptors)
                 tcp = listen(tcp)
+                if stopped():
+                    raise OSError("stopped before it let go")
                 wire.sendall(_READY)
                 if wire.recv(len(_YOURS)) != _YOURS:
                     raise OSError("it did not let go")
         except (OSError, NotRunning) as error:
             raise CannotStart(f"cannot take over from the router with pid {old.pid}: {error}; end it first") from None
     return tcp, Lock(files, lock)
+
+
+def _called(listener: socket.socket, stopped: Callable[[], bool]) -> socket.socket:
+    """The old router's connection. Raises OSError."""
+    end = time.monotonic() + PATIENCE
+    listener.settimeout(LOOK)
+    while not stopped():
+        with suppress(TimeoutError):
+            return listener.accept()[0]
+        if time.monotonic() > end:
+            raise TimeoutError("it does not call back")
+    raise OSError("stopped before it called back")
 
 
 def _lock(files: Files, why: NotRunning) -> Lock:

@@ -344,9 +344,8 @@ async def test_who_waited_in_vain_for_a_trial_is_told_so() -> None:
 async def test_what_the_fleet_keeps_shut_is_for_the_fleet_to_explain() -> None:
     a = target()
     model = model_of(a, limits=Limits(queue_timeout=0.01))
-    model.outlook = "its engine does not answer"
     model.open_circuit(a)
-    assert model.reason == "its engine does not answer"
+    assert model.reason == "its engine does not answer its probe"
     with pytest.raises(Unavailable, match="is not ready: its engine does not answer"):
         await model.claim()
 

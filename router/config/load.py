@@ -1,6 +1,8 @@
 """Finds the file, reads it, and reports every fault at once."""
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -58,7 +60,10 @@ def _state_of(document: Document, file: Path) -> Path:
 
 def _read(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
+        # A pipe would keep us waiting for a writer.
+        with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
             content = stream.read(LARGEST + 1)
     except OSError as error:
         raise _unreadable(file, error.strerror or str(error), "name the file with -c FILE or $ROUTER_CONFIG") from None

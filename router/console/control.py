@@ -81,9 +81,12 @@ def control_app(router: Controlled, info: Info) -> Starlette:
 
 async def _named(request: Request) -> Path:
     try:
-        return Path(msgspec.json.decode(await request.body(), type=Named).path)
+        path = msgspec.json.decode(await request.body(), type=Named).path
     except msgspec.MsgspecError as error:
         raise Refused(f"the command cannot be read ({error}); is it of another version?") from None
+    if "\0" in path or not path.startswith("/"):
+        raise Refused("the command names no absolute path")
+    return Path(path)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -100,6 +100,8 @@ class Engine:
         self.life: Life | None = None
         self.served = anyio.Event()
         """It has been ready once."""
+        self.left = anyio.Event()
+        """`run` has ended."""
         self._around = around
         self._found: tuple[Found, Note] | None = None
         self._failures = 0
@@ -126,13 +128,22 @@ class Engine:
         """After `stop`: without a grace."""
         self._hurry.set()
 
-    def release(self) -> None:
-        """Asks to let go of the engine as it is, for another router; `run` returns then."""
+    def release(self) -> bool:
+        """Asks to let go of the engine as it is, for another router; `run` returns then. False: it ends already."""
+        if self._unwanted.is_set():
+            return False
         self._released = True
         self._unwanted.set()
+        return True
 
     async def run(self) -> None:
         """Keeps the engine running until `stop` or `release`."""
+        try:
+            await self._keep()
+        finally:
+            self.left.set()
+
+    async def _keep(self) -> None:
         while not self._unwanted.is_set():
             try:
                 await self._live()

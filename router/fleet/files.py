@@ -31,6 +31,8 @@ class Files:
             raise PermissionError(errno.EPERM, "it belongs to another user")
         if found.st_mode & stat.S_IWOTH:
             raise PermissionError(errno.EPERM, "everybody may write in it")
+        if found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid():
+            raise PermissionError(errno.EPERM, "another group may write in it")
 
     @cached_property
     def identity(self) -> str:

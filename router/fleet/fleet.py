@@ -2,6 +2,8 @@
 
 import asyncio
 
+import anyio
+
 from launchers.base import Refusal
 from router.catalog import Catalog
 from router.config import Config, EngineSpec
@@ -92,7 +94,8 @@ class Fleet:
         """What is left of earlier routers ends; then new engines may start."""
         try:
             await asyncio.gather(*(each.end(self._hurry) for each in rest))
-            await self._runtime.sweep([each.name for each in spared])
+            if not self._released:  # else another router has started some by now
+                await self._runtime.sweep([each.name for each in spared])
         finally:
             self._cleared.set()
 
@@ -136,12 +139,11 @@ class Fleet:
     async def release(self) -> None:
         """Lets go of every engine, running, for another router; `run` returns then."""
         self._ending = self._released = True
-        for slot in self._slots:
-            slot.release()
+        released = [engine for slot, task in self._slots.items() if task is not None for engine in slot.release()]
         self._woken.set()
-        tasks = [task for task in self._slots.values() if task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=RELEASE_WAIT)
+        with anyio.move_on_after(RELEASE_WAIT):
+            for engine in released:
+                await engine.left.wait()
 
     def rows(self) -> list[Row]:
         """In the file's order; what is on its way out comes last."""

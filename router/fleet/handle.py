@@ -12,12 +12,18 @@ class Handle:
     """Raises ProcessLookupError if it is gone already. `child`: it is this one of ours, which has to be reaped."""
 
     def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        """Raises OSError."""
         self.pid, self._child = pid, child
         self._fd = os.pidfd_open(pid)
+        try:
+            self._watched = os.dup(self._fd)  # now, as later there may be no descriptor left
+        except OSError:
+            os.close(self._fd)
+            raise
 
     async def ended(self) -> None:
-        """Returns once it has ended. Several may wait."""
-        fd = os.dup(self._fd)  # a loop has one reader a descriptor
+        """Returns once it has ended. To be awaited once."""
+        fd, self._watched = self._watched, -1
         loop, gone = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(fd, gone.set)  # readable once the process has ended
         try:
@@ -43,6 +49,7 @@ class Handle:
 
     def close(self) -> None:
         """It is of no more interest."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for fd in (self._fd, self._watched):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._watched = -1

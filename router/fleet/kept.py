@@ -13,6 +13,8 @@ from router.fleet.orphans import kill_marked
 from router.fleet.runtime import Exit
 from router.fleet.wire import KILL_WAIT, STUCK, Wire
 
+HANDOVER = 30.0
+"""Seconds that another router has to adopt an engine that was let go of."""
 RENEW = 2.0
 """Seconds between two renewals of a lease."""
 
@@ -109,6 +111,8 @@ class Kept:
     def leave(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        grace = max(HANDOVER, self._terms.orphan_grace)  # the next router tells its own
+        self._requests.send({"op": "renew", "lease": grace, "orphan_grace": grace})
         self._close_wires()
         self._keeper.close()  # not the engine's: the last requests here still ask whether it lives
 

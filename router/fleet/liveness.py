@@ -85,7 +85,10 @@ class Liveness:
         if not doubted and (not care.deep_probe or target.in_flight):
             return ""
         question = one_token(self._model.kind, self._command, self._key)
-        if question is not None and not await answers(question, self._port, TOKEN_TIMEOUT):
+        heard = target.heard
+        if question is None or await answers(question, self._port, TOKEN_TIMEOUT):
+            return ""
+        if target.heard == heard:  # else it was busy with somebody else's
             return f"it does not answer a short request to {question.path}"
         return ""
 

@@ -21,8 +21,6 @@ from router.fleet.runtime import Run, Start, StartFailed
 from router.fleet.wire import KILL_WAIT, Wire, end_keeper
 
 KEEPER = Path(__file__).with_name("keeper.py")
-USUAL_GRACE = 10.0
-"""Seconds to end for an engine whose keeper does not tell."""
 START_WAIT = 30.0
 """Seconds in which a keeper has started its engine."""
 
@@ -84,19 +82,19 @@ class Local:
         try:
             wire = await Wire.open(path)
         except OSError:  # its keeper is gone
-            path.unlink(missing_ok=True)  # noqa: ASYNC240 - nothing waits on a disk here
+            _remove(path)
             return None
         try:
             status = await wire.ask("status", "tree")
             answer = await wire.ask("note", "note")
-        except TimeoutError:
-            status = answer = None
-        if status is None or answer is None:
-            wire.kill_peer()
-            wire.close()
-            path.unlink(missing_ok=True)  # noqa: ASYNC240 - nothing waits on a disk here
-            return None
-        return Remains(path, self._mark(path.stem), wire, status, answer["note"], self.terms)
+            if status is not None and answer is not None:
+                return Remains(path, self._mark(path.stem), wire, status, answer["note"], self.terms)
+        except (TimeoutError, KeyError, TypeError, ValueError):
+            pass  # stuck, or no keeper of this kind
+        wire.kill_peer()
+        wire.close()
+        _remove(path)
+        return None
 
     async def sweep(self, spared: Collection[str]) -> None:
         await asyncio.to_thread(kill_marked, self.files.identity, None, {self._mark(name) for name in spared})
@@ -110,14 +108,20 @@ class Remains:
     ) -> None:
         self.name, self.note, self.since = path.stem, note, float(status["started"])
         self.running = status["state"] == "running"
-        self._path, self._mark, self._wire, self._status, self._terms = path, mark, wire, status, terms
+        self._engine, self._grace = int(status["engine"]), float(status["grace"])
+        self._path, self._mark, self._wire, self._terms = path, mark, wire, terms
 
     async def adopt(self) -> Run:
         self._wire.close()
-        return await Kept.open(None, self._path, self._mark, self._status["engine"], self._terms)
+        return await Kept.open(None, self._path, self._mark, self._engine, self._terms)
 
     async def end(self, hurry: asyncio.Event) -> None:
-        await end_keeper(self._wire, self._path, self._status.get("grace", USUAL_GRACE), hurry)
+        await end_keeper(self._wire, self._path, self._grace, hurry)
+
+
+def _remove(socket: Path) -> None:
+    with suppress(OSError):
+        socket.unlink()
 
 
 def _launch(spec: dict[str, Any], mark: str) -> tuple["subprocess.Popen[bytes]", dict[str, Any]]:

@@ -58,7 +58,7 @@ def listens(pids: Iterable[int], port: int) -> bool:
     for pid in pids:
         try:
             connections = psutil.Process(pid).net_connections("tcp")
-        except psutil.Error:
+        except (psutil.Error, OSError):  # OSError: no descriptor is left
             continue
         if any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections):
             return True

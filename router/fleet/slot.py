@@ -49,11 +49,10 @@ class Slot:
         for engine in self.engines:
             engine.kill()
 
-    def release(self) -> None:
-        """Lets go of what runs, for another router; what is on its way out goes on ending."""
+    def release(self) -> list[Engine]:
+        """Lets go of what runs, for another router, which is returned; what is on its way out goes on ending."""
         self._stopping = True
-        for engine in self._settled():
-            engine.release()
+        return [engine for engine in self._settled() if engine.release()]
 
     def _settled(self) -> Iterator[Engine]:
         yield self.engine

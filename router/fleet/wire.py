@@ -40,11 +40,12 @@ class Wire:
         """The next message that has `key`; None if the keeper is gone."""
         while True:
             try:
-                line = await self._reader.readline()
-            except (ConnectionError, ValueError):  # ValueError: longer than any that a keeper sends
-                line = b""
-            message: Message | None = json.loads(line) if line.endswith(b"\n") else None
-            if message is None or key in message:
+                message = json.loads(await self._reader.readline() or b"null")
+            except (ConnectionError, ValueError, RecursionError):  # longer than any that a keeper sends, or no JSON
+                message = None
+            if not isinstance(message, dict):
+                return None
+            if key in message:
                 return message
 
     async def ask(self, op: str, key: str, **more: Any) -> Message | None:
@@ -55,8 +56,10 @@ class Wire:
 
     @property
     def peer(self) -> int:
-        """The pid of the process that listens at the other end; 0 if it is in another container."""
+        """The pid of the process that listens at the other end; 0 if nobody can tell, as in another container."""
         connection = self._writer.get_extra_info("socket")
+        if connection is None:  # it is closed
+            return 0
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", credentials)[0]
         return pid

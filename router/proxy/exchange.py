@@ -276,8 +276,8 @@ class Exchange:
             if target.breaker.doubted:
                 self._model.succeeded(target)
             return False
-        if head.status not in FAULTS:
-            return False
+        if head.status not in FAULTS or (head.status == 500 and target.suspect is None):
+            return False  # a request may be the cause of a 500, and nobody can ask this server whether it is well
         trial = self._trial
         self._model.failed(target, head.retry_after)
         others = (head.status == 503 or trial) and self._model.has_other((*self._failed, target))

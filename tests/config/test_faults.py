@@ -1,5 +1,6 @@
 """What is wrong in a file is said all at once: for each text, exactly what `router check` prints."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -298,3 +299,9 @@ def test_repr_shows_no_secret(folder: Path) -> None:
         "  b: {engine: vllm, environment: venv, model: a/b, env: {HF_TOKEN: hunter2-hunter2}, args: [hunter2-hunter2]}",
     )
     assert "hunter2" not in repr(config)
+
+
+def test_a_pipe_in_place_of_the_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "router.yaml")
+    with pytest.raises(ConfigError, match="it is no regular file"):
+        load(tmp_path / "router.yaml", list)

@@ -1,12 +1,17 @@
 """A router that is killed leaves its engines running; the next one takes them over as they are, or ends them."""
 
+import asyncio
 import os
 import signal
+import socket
+import threading
 import urllib.request
 from pathlib import Path
 
 import pytest
 from running import Up, fake, is_alive, until
+
+from router.fleet.handle import Handle
 
 
 def kill(up: Up) -> None:
@@ -166,3 +171,87 @@ def test_no_descriptor_is_left_over_by_adoptions_and_the_crashes_after_them(up: 
     for _ in range(3):
         crash()
     until(lambda: descriptors() <= adopted + 1)
+
+
+class Forger:
+    """Listens where a keeper would, and says this to whoever connects."""
+
+    def __init__(self, path: Path, said: bytes) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._said = said
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                wire, _ = self._listener.accept()
+            except OSError:
+                return
+            with wire:
+                wire.sendall(self._said * 2)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+STATUS = b'{"tree": [], "last_line": "", "started": 1.0, "state": "running", "engine": 1, "grace": 1, "note": null}\n'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"garbage\n",
+        b"7\n",
+        b"[" * 60_000 + b"\n",
+        b'{"tree": [], "note": {}}\n',
+        STATUS.replace(b"1.0", b'"x"'),
+        STATUS.replace(b'"engine": 1', b'"engine": "x"'),
+        STATUS,
+    ],
+    ids=["nothing", "no JSON", "a number", "nested", "no state", "no time", "no pid", "no note"],
+)
+def test_what_is_no_keeper_of_ours_holds_nobody_up(up: Up, said: bytes) -> None:
+    """In a process that is not this one: who does not answer as a keeper is killed."""
+    run = up.state_dir / "run"
+    run.mkdir(parents=True)
+    for folder in (up.state_dir, run):
+        folder.chmod(0o700)
+    child = os.fork()
+    if child == 0:
+        Forger(run / "0123456789abcdef.sock", said)
+        signal.pause()
+    try:
+        until(lambda: list(run.iterdir()))
+        up.ready({"m": fake()})
+        assert answer(up)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        (run / "0123456789abcdef.sock").unlink(missing_ok=True)
+
+
+def test_a_folder_where_a_keepers_socket_would_be_holds_nobody_up(up: Up) -> None:
+    (up.state_dir / "run/x.sock").mkdir(parents=True)
+    up.state_dir.chmod(0o700)
+    up.ready({"m": fake()})
+    (up.state_dir / "run/x.sock").rmdir()
+
+
+def test_the_end_of_a_process_is_noticed_with_no_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        process = await asyncio.create_subprocess_exec("sleep", "1000")
+        handle = Handle(process.pid)
+        monkeypatch.setattr(os, "dup", lambda _fd: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        ended = asyncio.ensure_future(handle.ended())
+        await asyncio.sleep(0)
+        process.kill()
+        async with asyncio.timeout(10):
+            await ended
+        assert not handle.alive
+        handle.close()
+        await process.wait()
+
+    asyncio.run(run())

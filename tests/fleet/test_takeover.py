@@ -7,12 +7,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from asking import Client, Steady, Stream, ask, asks
 from running import DEADLINE, Up, fake, is_alive, until
+
+from router.sockets import private
+from router.takeover import _called
 
 TAKEN = "another router has taken over"
 
@@ -339,3 +343,25 @@ def test_detached_it_leaves_the_new_one_in_the_background(line: Line) -> None:
     assert asks(up.address) == 200
     assert up.cli("down").returncode == 0
     assert up.left() == []
+
+
+def test_who_is_stopped_while_it_waits_takes_nothing_over(tmp_path: Path) -> None:
+    with private(tmp_path / "takeover.sock") as listener:
+        asked: list[None] = []
+
+        def stopped() -> bool:
+            asked.append(None)
+            return len(asked) > 2
+
+        with pytest.raises(OSError, match="stopped before"):
+            _called(listener, stopped)
+
+
+def test_engines_without_an_orphan_grace_are_kept_too(line: Line) -> None:
+    up = line.ready({"m": fake("--short")}, orphan_grace=0).up
+    before = engines(up)
+    assert line.take_over().wait(DEADLINE) == 0
+    assert engines(up) == before
+    up.process.kill()  # type: ignore[union-attr]  # it runs
+    until(lambda: not up.marked())
+    up.ready()

@@ -74,6 +74,7 @@ async def test_one_that_does_not_begin_to_answer_in_time_is_left_out_too(lab: La
 @pytest.mark.parametrize("status", [b"500 Oh", b"502 Bad", b"503 Busy", b"504 Slow"])
 async def test_what_says_that_it_has_failed_is_believed(lab: Lab, status: bytes) -> None:
     engine = await lab.answering(failing(status))
+    lab.targets[0].suspect = lambda _: None  # the fleet's: it can ask the engine itself
     assert [(await lab.chat()).status for _ in range(5)] == [int(status[:3])] * 5
     assert lab.targets[0].circuit == "open"
     lab.limits.queue_timeout = 0.05
@@ -81,6 +82,13 @@ async def test_what_says_that_it_has_failed_is_believed(lab: Lab, status: bytes)
     assert (reply.status, reply.code, reply[b"retry-after"]) == (503, "model_not_ready", b"1")
     assert reply.json()["detail"] == "model 'm' is not ready: its engine fails every request; it is tried again in 1 s"
     assert len(engine.requests) == 5
+
+
+async def test_a_500_of_a_server_that_nobody_can_probe_may_be_the_requests_own(lab: Lab) -> None:
+    """Else one client's bad requests took a remote model away from all others."""
+    await lab.answering(failing(b"500 Oh"))
+    assert {(await lab.chat()).status for _ in range(12)} == {500}
+    assert lab.targets[0].circuit == "closed"
 
 
 @pytest.mark.parametrize("status", [b"400 Bad", b"404 No", b"429 Slow", b"501 No", b"505 No", b"302 Go", b"529 Odd"])
@@ -221,6 +229,7 @@ async def test_a_request_that_may_be_the_cause_is_not_passed_around(lab: Lab, st
 async def test_no_client_notices_a_trial_that_fails_while_another_lives(lab: Lab, way: str) -> None:
     bad = await (lab.engine(dying) if way == "dies" else lab.answering(failing(way.encode() + b" Oh")))
     await lab.answering(OK)
+    lab.targets[0].suspect = lambda _: None
     blown(lab)
     wire = await lab.client()
     asked = lambda: len(bad.wires if way == "dies" else bad.requests)  # noqa: E731

@@ -18,7 +18,7 @@ async def test_it_lives(lab: Lab) -> None:
 async def test_it_is_ready_once_every_model_is(lab: Lab) -> None:
     lab.model.outlook = "it loads its weights"
     reply = await lab.ask(get("/ready"))
-    assert (reply.status, reply.json()) == (503, {"status": "starting", "missing": {"m": "it loads its weights"}})
+    assert (reply.status, reply.json()) == (503, {"status": "not_ready", "missing": {"m": "it loads its weights"}})
     assert reply[b"retry-after"] is not None
     await lab.answering(OK)
     reply = await lab.ask(get("/ready"))

@@ -24,6 +24,7 @@ CHUNKED = post(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
 class Key:
     name: str
     digest: bytes
+    admin: bool = False
 
 
 def keys(*secrets: str) -> Keys:
