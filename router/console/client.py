@@ -9,8 +9,10 @@ import msgspec
 from router.fleet.rows import Info, Plan, Row
 
 SOCKET = "router.sock"
-TIMEOUT = 30.0
-"""Seconds for an answer: the router is at hand, and the one that takes longest is to check a file."""
+TIMEOUT = 10.0
+"""Seconds for an answer: the router is at hand, and has none that takes long but …"""
+CHECK_TIMEOUT = 60.0
+"""… those for which it reads and checks a file."""
 
 
 class NotRunning(Exception):
@@ -42,11 +44,11 @@ class Client:
 
     def plan(self, file: os.PathLike[str]) -> Plan:
         """Raises Declined."""
-        return msgspec.json.decode(self._ask("POST", "/plan", {"path": os.fspath(file)}), type=Plan)
+        return msgspec.json.decode(self._ask("POST", "/plan", {"path": os.fspath(file)}, CHECK_TIMEOUT), type=Plan)
 
     def apply(self, file: os.PathLike[str]) -> Plan:
         """Raises Declined; then nothing has changed."""
-        return msgspec.json.decode(self._ask("POST", "/apply", {"path": os.fspath(file)}), type=Plan)
+        return msgspec.json.decode(self._ask("POST", "/apply", {"path": os.fspath(file)}, CHECK_TIMEOUT), type=Plan)
 
     def hand_over(self, socket: os.PathLike[str]) -> None:
         """To whoever listens there."""
@@ -72,13 +74,15 @@ class Client:
             except OSError:
                 raise NotRunning(f"no router runs in {self.state_dir}") from None
 
-    def _ask(self, method: str, path: str, body: Any = None) -> bytes:
+    def _ask(self, method: str, path: str, body: Any = None, patience: float | None = None) -> bytes:
         self._knock()
         import httpx2  # noqa: PLC0415 - the router shares this module's names, and has no use for the library
 
         transport = httpx2.HTTPTransport(uds=self._path)
         try:
-            with httpx2.Client(transport=transport, base_url="http://router", timeout=self._patience) as client:
+            with httpx2.Client(
+                transport=transport, base_url="http://router", timeout=patience or self._patience
+            ) as client:
                 answer = client.request(method, path, json=body)
         except httpx2.HTTPError as error:
             raise Silent(f"the router{self._who()} in {self.state_dir} does not answer: {error}") from None

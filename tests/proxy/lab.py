@@ -102,6 +102,9 @@ class Wire:
         return found
 
     async def send(self, data: bytes) -> None:
+        """Raises ConnectionError."""
+        if self._writer.is_closing():  # uvloop has an error of another kind for what is closed altogether
+            raise ConnectionResetError("the other end has closed")
         self._writer.write(data)
         await soon(self._writer.drain())
 
