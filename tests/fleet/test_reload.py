@@ -57,13 +57,11 @@ class Replacing:
         return fake("--short", *self.flags, *flags, stop_grace="1s", **fields)
 
     def apply(self, model: dict[str, Any]) -> int:
-        """The pid of the engine that starts."""
-        known = self.up.seen.copy()
+        """The pid of the engine that starts, or has by now."""
+        known = {row.pid for row in self.up.rows()}
         self.models = {**self.models, "m": model}
         apply(self.up, self.models)
-        until(lambda: any(row.pid not in known for row in rows(self.up, "starting")))
-        (starting,) = rows(self.up, "starting")
-        return starting.pid or 0
+        return until(lambda: [row.pid for row in self.up.rows() if row.pid and row.pid not in known])[0]
 
     def go(self) -> None:
         self._gate.touch()
