@@ -137,6 +137,14 @@ class Up:
                     found.append(int(name))
         return found
 
+    def crash(self) -> None:
+        """SIGKILL to every engine; until all are started again and ready."""
+        before = {row.model: row.restarts for row in self.rows()}
+        for row in self.rows():
+            os.kill(row.pid or 0, signal.SIGKILL)
+        until(lambda: all(row.restarts > before[row.model] for row in self.rows()))
+        self.wait_for("ready")
+
     def look(self) -> None:
         self.seen.update(self.marked())
 

@@ -8,8 +8,7 @@ import msgspec
 
 from launchers.base import Command
 from router.config import EngineSpec
-from router.fleet.diagnosis import Death, Diagnosis, diagnose
-from router.fleet.diagnosis.printed import printed
+from router.fleet.diagnosis import Death, Diagnosis
 from router.fleet.diagnosis.system import oom_kills, system_facts
 from router.fleet.files import Files
 
@@ -37,7 +36,10 @@ class Autopsy:
         return await asyncio.to_thread(self._look, command, port, key, exit, waited)
 
     def _look(self, command: Command, port: int, key: str, exit: int | None, waited: float | None) -> Findings:  # noqa: A002
-        from router.downloads.held import hub_cache  # noqa: PLC0415 - a start that goes well has no use for it
+        # A start that goes well has no use for these.
+        from router.downloads.held import hub_cache  # noqa: PLC0415
+        from router.fleet.diagnosis.diagnose import diagnose  # noqa: PLC0415
+        from router.fleet.diagnosis.printed import printed  # noqa: PLC0415
 
         log = printed(self._files.log(self._spec.name, self._replica), self._since).replace(key, "(its key)")
         downloads = hub_cache({**os.environ, **command.env, **self._spec.env})

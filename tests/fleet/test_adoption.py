@@ -160,16 +160,9 @@ def test_no_descriptor_is_left_over_by_adoptions_and_the_crashes_after_them(up: 
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{up.pid}/fd"))
 
-    def crash() -> None:
-        before = {row.model: row.restarts for row in up.rows()}
-        for row in up.rows():
-            os.kill(row.pid or 0, signal.SIGKILL)
-        until(lambda: all(row.restarts > before[row.model] for row in up.rows()))
-        up.wait_for("ready")
-
     adopted = descriptors()
     for _ in range(3):
-        crash()
+        up.crash()
     until(lambda: descriptors() <= adopted + 1)
 
 

@@ -240,17 +240,10 @@ def test_many_crashes_leak_no_descriptor_and_no_zombie(up: Up) -> None:
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{up.pid}/fd"))
 
-    def crash() -> None:
-        before = {row.model: row.restarts for row in up.rows()}
-        for row in up.rows():
-            os.kill(row.pid or 0, signal.SIGKILL)
-        until(lambda: all(row.restarts > before[row.model] for row in up.rows()))
-        up.wait_for("ready")
-
-    crash()
+    up.crash()
     before = descriptors()
     for _ in range(2):
-        crash()
+        up.crash()
     until(lambda: descriptors() <= before)
     assert len(psutil.Process(up.pid).children()) == 5
 

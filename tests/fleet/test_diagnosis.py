@@ -15,9 +15,9 @@ import pytest
 
 from launchers import LAUNCHERS
 from launchers.llamacpp_options import LlamaCppOptions
-from router.fleet.diagnosis import Death, Facts, diagnose
+from router.fleet.diagnosis import Death, Facts
 from router.fleet.diagnosis.cause import Cause
-from router.fleet.diagnosis.diagnose import TABLE
+from router.fleet.diagnosis.diagnose import TABLE, diagnose
 from router.fleet.diagnosis.printed import printed
 from router.fleet.diagnosis.system import holder, oom_kills, system_facts
 from router.fleet.keeper_log import Log
