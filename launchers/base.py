@@ -18,7 +18,7 @@ import msgspec
 
 from launchers.devices import Accelerator
 
-Kind = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
+Kind = Literal["chat", "embedding", "rerank", "transcription", "speech", "image", "video"]
 
 
 class Refusal(Exception):
@@ -51,7 +51,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     `gpus` is None when the file says nothing (the engine decides), empty for "none", else NVML indices or UUIDs.
     `args` are the user's raw flags, appended last. `key` is the engine's own random API key; it goes into the
-    environment, never into argv, where other users could read it.
+    environment, never into argv, where other users could read it. `lora`: the LoRA adapters by their public names, each
+    a path or a hub id; a launcher whose engine cannot serve them refuses (`field` is `lora`).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     gpus: tuple[str, ...] | None = None
     accelerator: Accelerator = "cuda"
+    lora: Mapping[str, str] = {}
     program: Program
 
 
@@ -82,13 +84,41 @@ class KeepAlive(msgspec.Struct, frozen=True):
     requests: int = 0
 
 
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an engine differs from what clients send it and expect of it. The defaults are an engine that does not.
+
+    Of requests:
+    `takes`: the only members of a JSON body that it takes, by public path; others are left out on the way (a path that
+    is not named takes all). `nulls`: whether it reads `null` as "not set"; else nulls at the top are left out.
+    `max_inputs`: embeddings in one request; more are asked in parts. `tokens`: whether embeddings may be token numbers.
+    `base64`: whether it has `encoding_format: base64`; else the router encodes its floats. `texts`: its rerank takes
+    `texts` and answers with a bare list (TEI's), else `documents` and `results`.
+
+    Of answers:
+    `logits`: its rerank scores are not within 0 to 1. `counts`: it has `stream_options.include_usage`, so that the
+    router may ask for it. `aborts`: it ends an answer that it gave up with `finish_reason: "abort"`, as if all were
+    well.
+    """
+
+    takes: Mapping[str, frozenset[str]] = {}
+    nulls: bool = True
+    max_inputs: int | None = None
+    tokens: bool = True
+    base64: bool = True
+    texts: bool = False
+    logits: bool = False
+    counts: bool = False
+    aborts: bool = False
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """How one replica is started and spoken to.
 
     `env` is set over the inherited environment, from which every name in `scrub` was dropped first (a trailing `*`
     matches a prefix); the model's own `env:` comes last. `served` is the name the engine calls the model in requests
     and answers. `paths` maps each public path (`router.proxy.paths`) that this engine and kind can serve to the
-    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself).
+    engine's own. `concurrency` limits the requests in flight (None: the engine queues by itself). `names`: what the
+    engine calls the LoRA adapters, by their public names.
     """
 
     argv: tuple[str, ...]
@@ -100,6 +130,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     paths: Mapping[str, str]
     keep_alive: KeepAlive
     concurrency: int | None = None
+    names: Mapping[str, str] = {}
+    dialect: Dialect = Dialect()
 
 
 CPU_TORCH = (

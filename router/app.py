@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from router import __version__, process
-from router.catalog import Catalog, Model
-from router.config import Config, ConfigError, EngineSpec, RemoteSpec, load
+from router.catalog import Catalog, Group, Manner, Model
+from router.config import Config, ConfigError, EngineSpec, GroupSpec, RemoteSpec, load
 from router.console.client import SOCKET
 from router.console.control import Refused, control_app
 from router.console.metrics import Metrics
@@ -55,7 +55,7 @@ class Router:
         self.config = config
         self.events = Events()
         self.events.listen(_log)
-        self.catalog = Catalog(_model(spec) for spec in config.models)
+        self.catalog = Catalog(map(_model, config.models), map(_group, config.groups))
         self.files = Files(config.state_dir)
         self._terms = Terms(config.orphan_grace)
         self._runtime = Local(
@@ -137,7 +137,7 @@ class Router:
 
     def _put_in_force(self, config: Config) -> None:
         """One step for everybody who asks meanwhile: nothing waits in here."""
-        self.catalog.replace(_model(spec) for spec in config.models)
+        self.catalog.replace(map(_model, config.models), map(_group, config.groups))
         self.proxy.keys = Keys(config.keys)
         self.bounds.set(config)
         self.public.set_drain(config.drain_timeout)
@@ -250,9 +250,21 @@ def _model(spec: EngineSpec | RemoteSpec) -> Model:
         spec.name,
         kind=spec.kind,
         engine=spec.engine if isinstance(spec, EngineSpec) else "remote",
-        aliases=spec.aliases,
+        aliases=(*spec.aliases, *(spec.lora if isinstance(spec, EngineSpec) else ())),
         paths=spec.paths if isinstance(spec, EngineSpec) else None,
         limits=spec.limits,
+        manner=Manner(edits=spec.edits, fallback=spec.fallback, wants=spec.wants, info=spec.info),
+        created=int(time.time()),
+    )
+
+
+def _group(spec: GroupSpec) -> Group:
+    return Group(
+        spec.name,
+        kind=spec.kind,
+        members=spec.members,
+        aliases=spec.aliases,
+        manner=Manner(edits=spec.edits, fallback=spec.fallback, info=spec.info),
         created=int(time.time()),
     )
 

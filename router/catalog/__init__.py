@@ -8,7 +8,10 @@ between; sending comes after.
 from router.catalog.balance import Balance
 from router.catalog.catalog import Catalog
 from router.catalog.circuit import Circuit
+from router.catalog.hops import Edits, Group, Hop, Manner, Wants
 from router.catalog.model import Limits, Model
 from router.catalog.target import Address, Target
 
-__all__ = ["Address", "Balance", "Catalog", "Circuit", "Limits", "Model", "Target"]
+__all__ = [
+    "Address", "Balance", "Catalog", "Circuit", "Edits", "Group", "Hop", "Limits", "Manner", "Model", "Target", "Wants",
+]  # fmt: skip

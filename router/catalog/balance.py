@@ -21,6 +21,9 @@ class Balance:
     def __len__(self) -> int:
         return self._size
 
+    def __contains__(self, target: Target) -> bool:
+        return target.in_flight < len(self._levels) and target in self._levels[target.in_flight]
+
     def __iter__(self) -> Iterator[Target]:
         for level in self._levels:
             yield from level
@@ -47,11 +50,15 @@ class Balance:
             level = levels[number]
             for target in level:
                 if target not in avoid and (target.limit is None or target.in_flight < target.limit):
-                    del level[target]
-                    target.in_flight += 1
-                    self._level(target.in_flight)[target] = None
+                    self.take(target)
                     return target
         return None
+
+    def take(self, target: Target) -> None:
+        """One more at this one, which is here."""
+        del self._levels[target.in_flight][target]
+        target.in_flight += 1
+        self._level(target.in_flight)[target] = None
 
     def release(self, target: Target) -> None:
         """One less in flight; also of a target that is here no more."""

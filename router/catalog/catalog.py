@@ -5,43 +5,93 @@ import heapq
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from router.catalog.hops import Edits, Group, Hop
 from router.catalog.model import Model
 from router.errors import ModelNotFound
 
 
 class Catalog:
-    """Every public name, each with its model."""
+    """Every public name, each with its model, or its group of models."""
 
-    def __init__(self, models: Iterable[Model]) -> None:
+    def __init__(self, models: Iterable[Model], groups: Iterable[Group] = ()) -> None:
         self._models: dict[str, Model] = {}
-        self._names: dict[str, Model] = {}
-        self.replace(models)
+        self._groups: dict[str, Group] = {}
+        self._names: dict[str, Model | Group] = {}
+        self._hops: dict[str, tuple[Hop, ...]] = {}
+        self.replace(models, groups)
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
-    def replace(self, models: Iterable[Model]) -> None:
+    def replace(self, models: Iterable[Model], groups: Iterable[Group] = ()) -> None:
         """From here on these names and aliases, and no others. A model whose name is there already stays, with its
         replicas and those that wait, and takes what the new one declares; those that are no longer named are closed."""
         before, declared = self._models, list(models)
         self._models = {model.name: before.get(model.name, model) for model in declared}
         for model in declared:
             self._models[model.name].declare(model)
-        self._names = {alias: model for model in self._models.values() for alias in (model.name, *model.aliases)}
+        self._groups = {group.name: group for group in groups}
+        entries: list[Model | Group] = [*self._models.values(), *self._groups.values()]
+        self._names = {name: entry for entry in entries for name in (entry.name, *entry.aliases)}
+        self._hops = {name: self._chain(name) for name, entry in self._names.items() if isinstance(entry, Model)}
         for name in before.keys() - self._models.keys():
             before[name].close()
 
     def resolve(self, name: str) -> Model:
         """The model that answers to `name`, or `ModelNotFound` with the nearest names."""
-        model = self._names.get(name)
-        if model is None:
-            raise ModelNotFound(f"The model '{name[:200]}' does not exist. {self._hint(name[:200])}", param="model")
-        return model
+        entry = self.entry(name)
+        if not isinstance(entry, Model):
+            raise self._unknown(name)
+        return entry
+
+    def entry(self, name: str) -> Model | Group:
+        """What `name` stands for, or `ModelNotFound` with the nearest names."""
+        entry = self._names.get(name)
+        if entry is None:
+            raise self._unknown(name)
+        return entry
+
+    def hops(self, name: str) -> tuple[Hop, ...]:
+        """The models to ask for `name`, the first one first, the others should it fail. Raises ModelNotFound."""
+        return self._hops.get(name) or self._group_hops(name)
+
+    def serving(self, path: str) -> list[str]:
+        """The names of the models and groups whose engines have a public path."""
+        found = [model.name for model in self if model.serves(path)]
+        return found + [
+            group.name for group in self._groups.values() if any(name in found for name, _ in group.members)
+        ]
 
     @property
     def names(self) -> list[str]:
-        """All names that `resolve` takes, aliases included, in the file's order."""
+        """All names that are taken, aliases included, in the file's order."""
         return list(self._names)
+
+    def _chain(self, name: str) -> tuple[Hop, ...]:
+        """A model, then what stands in for it; of a group all members, in the file's order."""
+        entry = self._names[name]
+        return tuple(self._hop(each) for each in dict.fromkeys((name, *self._stand_ins(entry))))
+
+    def _group_hops(self, name: str) -> tuple[Hop, ...]:
+        group = self.entry(name)
+        if not isinstance(group, Group):
+            raise self._unknown(name)
+        edits = group.manner.edits.get(name)
+        chain = dict.fromkeys((*group.order(self._models), *self._stand_ins(group)))
+        return tuple(self._hop(each, () if edits is None else (edits,)) for each in chain)
+
+    def _stand_ins(self, entry: Model | Group) -> Iterator[str]:
+        for name in entry.manner.fallback:
+            other = self._names[name]
+            yield from (member for member, _ in other.members) if isinstance(other, Group) else (name,)
+
+    def _hop(self, name: str, edits: tuple[Edits, ...] = ()) -> Hop:
+        model = self.resolve(name)
+        own = model.manner.edits.get(name)
+        return Hop(name, model, edits if own is None else (own, *edits))
+
+    def _unknown(self, name: str) -> ModelNotFound:
+        return ModelNotFound(f"The model '{name[:200]}' does not exist. {self._hint(name[:200])}", param="model")
 
     def _hint(self, name: str) -> str:
         # difflib takes 55 us a name, so it gets only those that share most pairs of letters (3 us a name).

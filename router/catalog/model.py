@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from router.catalog.balance import Balance
+from router.catalog.budget import Budget
 from router.catalog.circuit import Circuit
+from router.catalog.hops import Manner
 from router.catalog.target import Target
 from router.errors import ModelNotFound, Unavailable
 
@@ -16,8 +18,12 @@ RETRY_AFTER = 10
 
 
 class Limits(Protocol):
-    """A model's times in seconds, and the length of its queue."""
+    """A model's times in seconds, the length of its queue, and the share of its requests that may be sent again."""
 
+    @property
+    def retry_budget(self) -> float: ...
+    @property
+    def keepalive(self) -> float: ...
     @property
     def queue_timeout(self) -> float: ...
     @property
@@ -37,7 +43,8 @@ Waiter = tuple[asyncio.Future[Target], Collection[Target]]
 class Model:
     """A public name, and the replicas that answer to it.
 
-    `paths` are the public paths it serves (None: any). `outlook` is the fleet's word on when the model will be ready,
+    `paths` are the public paths it serves (None: any). `stopped`: by somebody's wish, so that nobody waits for it.
+    `outlook` is the fleet's word on when the model will be ready,
     for the message of a request that waited in vain, `diagnosis` all it knows, for admins. `failures` and
     `openings` count the requests that failed at an engine and the circuits that opened, of all targets it ever had.
 
@@ -55,11 +62,15 @@ class Model:
         aliases: Iterable[str] = (),
         paths: Iterable[str] | None = None,
         limits: Limits,
+        manner: Manner = Manner(),  # noqa: B008 - it is frozen
         created: int = 0,
     ) -> None:
         self.name, self.kind, self.engine, self.limits, self.created = name, kind, engine, limits, created
         self.aliases = tuple(aliases)
         self.paths = None if paths is None else frozenset(paths)
+        self.manner = manner
+        self.budget = Budget()
+        self.stopped = False
         self.outlook = "it was not started yet"
         self.diagnosis: Mapping[str, str] | None = None
         self.failures = self.openings = 0
@@ -76,6 +87,10 @@ class Model:
         """Its replicas: the ready ones, the next to be claimed first, then those that are given no requests."""
         ready = list(self._ready)
         return [*ready, *(target for target in self._targets if target not in ready)]
+
+    def serves(self, path: str) -> bool:
+        """Whether its engine has this public path, as far as is known."""
+        return self.paths is None or path in self.paths
 
     @property
     def ready(self) -> bool:
@@ -106,6 +121,7 @@ class Model:
         """From here on it is what `other` says, for the requests that come then."""
         self.kind, self.engine, self.limits = other.kind, other.engine, other.limits
         self.aliases, self.paths = other.aliases, other.paths
+        self.manner = other.manner
 
     def add(self, target: Target) -> None:
         """A replica became ready."""
@@ -150,6 +166,10 @@ class Model:
         """Whether a replica is ready, free or not, that is none of `than`."""
         return any(target not in than for target in self._ready)
 
+    def may_retry(self) -> bool:
+        """Whether one more of its requests may be sent again."""
+        return self.budget.take(self.limits.retry_budget)
+
     async def claim(self, avoid: Collection[Target] = ()) -> Target:
         """A replica, counted as taken; first come, first served. `Unavailable` after `limits.queue_timeout` seconds,
         or at once where none will be tried before; ModelNotFound when the model is closed.
@@ -165,6 +185,13 @@ class Model:
         is not 0, and is to be given back with the claim.
         """
         return None if self._waiting else self._take(avoid)
+
+    def claim_this(self, target: Target) -> bool:
+        """This replica and no other, whatever its limit, for what only it knows of. False: it takes no requests."""
+        if target not in self._ready or target.breaker.trial:
+            return False
+        self._ready.take(target)
+        return True
 
     def release(self, target: Target, trial: int = 0) -> None:
         """Gives a claim back. A `trial` that has shown nothing, as its client left, is another request's."""
@@ -227,6 +254,8 @@ class Model:
     def _check_worth_waiting(self) -> None:
         if self._closed:
             raise self._removed()
+        if self.stopped:
+            raise self._late()
         wait = self._retry_in()
         if wait is not None and wait > self.limits.queue_timeout:
             raise self._late()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from launchers.base import Dialect
 from router.catalog.circuit import Breaker, Circuit
 
 
@@ -36,7 +37,8 @@ class Address:
 class Target:
     """One ready replica, as the proxy sees it.
 
-    `served` is the engine's own name of the model. `paths` maps public paths to the engine's; None is a server
+    `served` is the engine's own name of the model, `names` its names of LoRA adapters by the public ones, `dialect`
+    where it differs from what clients expect. `paths` maps public paths to the engine's; None is a server
     elsewhere that has them all (`proxy/paths.py` says where). `key` is what the engine wants as its bearer token.
     `idle` is how long in seconds, and `reuse` for how many requests, the engine keeps a connection open (0: no limit on
     requests). `limit` bounds the requests in flight.
@@ -48,8 +50,8 @@ class Target:
     """
 
     __slots__ = (
-        "address", "alive", "breaker", "heard", "id", "idle", "in_flight", "key", "limit", "on_idle", "paths", "pool",
-        "removed", "reuse", "served", "suspect",
+        "address", "alive", "breaker", "dialect", "heard", "id", "idle", "in_flight", "key", "limit", "names",
+        "on_idle", "paths", "pool", "removed", "reuse", "served", "suspect",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,8 @@ class Target:
     ) -> None:
         self.id, self.address, self.served, self.paths, self.key = id, address, served, paths, key
         self.idle, self.reuse, self.limit = idle, reuse, limit
+        self.names: Mapping[str, str] = {}
+        self.dialect = Dialect()
         self.in_flight = 0
         self.removed = False
         self.pool: Pool | None = None

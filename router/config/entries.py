@@ -1,27 +1,36 @@
 """A model's entry over what `defaults` says, with the place that each value has in the file."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from router.config import edits, info
 from router.config.convert import parts
 from router.config.document import ABSENT, Document
 from router.config.faults import Where
 from router.config.schema import ModelEntry, Shared
-from router.config.specs import Care, Limits
+from router.config.specs import Care, Edits, Limits
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One model. `values` are whole: what is in `bad` could not be read, and has the schema's default."""
+    """One model. `values` are whole: what is in `bad` could not be read, and has the schema's default.
+    `edits` are by public name."""
 
     name: str
     values: ModelEntry
     own: frozenset[str]
     bad: frozenset[str]
+    edits: Mapping[str, Edits]
 
     @property
     def where(self) -> Where:
         return ("models", self.name)
+
+    @property
+    def is_group(self) -> bool:
+        """Not what is no mapping at all: then every field is bad."""
+        return "group" in self.own and not self.bad.issuperset(("engine", "url", "group"))
 
     def place(self, field: str) -> Where:
         """Where a shared field stands: in the model, else in `defaults`."""
@@ -47,13 +56,15 @@ def read_entry(document: Document, name: str, value: Any, defaults: dict[str, An
     """`elsewhere`: remedies for keys that are options of the model's engine."""
     own = parts(document, value, ModelEntry, ("models", name), elsewhere)
     check_env(document, value, ("models", name))
+    edits.check(document, value, ("models", name))
     merged = {**defaults, **own}
     shared, env = defaults.get("env"), own.get("env")
     if isinstance(shared, dict) and isinstance(env, dict):
         merged["env"] = {**shared, **env}
     bad = frozenset(field for field, part in merged.items() if part is ABSENT)
     values = ModelEntry(**{field: part for field, part in merged.items() if part is not ABSENT})
-    return Entry(name, values, frozenset(own), bad)
+    info.check(document, values.info, ("models", name, "info"))
+    return Entry(name, values, frozenset(own), bad, edits.resolve(name, values))
 
 
 def check_env(document: Document, value: Any, where: Where) -> None:

@@ -12,6 +12,8 @@ import msgspec
 
 from launchers import LAUNCHERS
 from launchers.base import Launcher
+from router.config.groups import FOR_GROUPS
+from router.config.programs import is_described
 from router.config.schema import ModelEntry, RouterFile
 from router.config.values import Digest, Duration, Secret, Size, Timeout, show_duration, show_size
 
@@ -41,8 +43,8 @@ def json_schema() -> Schema:
     top = _struct(RouterFile, definitions)
     model = definitions[ModelEntry.__name__]
     model["properties"]["engine"]["anyOf"] = [{"enum": list(LAUNCHERS)}, _VARIABLE, {"type": "null"}]
-    model["oneOf"] = [{"required": ["engine"]}, {"required": ["url"]}]
-    model["allOf"] = [_engine(launcher, definitions) for launcher in LAUNCHERS.values()]
+    model["oneOf"] = [{"required": [way]} for way in ("engine", "url", "group")]
+    model["allOf"] = [_group(), *(_engine(launcher, definitions) for launcher in LAUNCHERS.values())]
     top["properties"]["models"]["minProperties"] = 1
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -86,13 +88,17 @@ def default_of(field: msgspec.structs.FieldInfo) -> Any:
     return None if isinstance(value, msgspec.Struct) else written(value)
 
 
+def _group() -> Schema:
+    return {"if": {"required": ["group"]}, "then": {"propertyNames": {"enum": list(FOR_GROUPS)}}}
+
+
 def _engine(launcher: Launcher, definitions: Schema) -> Schema:
     """What `engine: NAME` means for the rest of the model."""
     options = launcher.Options
     definitions[options.__name__] = _struct(options, definitions)
     reference = {"$ref": f"#/definitions/{options.__name__}"}
     needs_options = any(field.required for field in msgspec.structs.fields(options))
-    required = [*(["model"] if launcher.recipes else []), *(["options"] if needs_options else [])]
+    required = [*([] if is_described(launcher) else ["model"]), *(["options"] if needs_options else [])]
     return {
         "if": {"properties": {"engine": {"const": launcher.name}}, "required": ["engine"]},
         "then": {
@@ -132,7 +138,7 @@ def _value(kind: Any, definitions: Schema, *, nullable: bool = False) -> Schema:
     choices = [_leaf(leaf, metas, definitions) for leaf, metas in kinds]
     if not any(leaf in (str, Secret, Any) or get_origin(leaf) in (list, dict) for leaf, _ in kinds):
         choices.append(_VARIABLE)
-    if nullable:
+    if nullable or any(leaf is type(None) for leaf, _ in leaves(kind)):
         choices.append({"type": "null"})
     return choices[0] if len(choices) == 1 else {"anyOf": choices}
 
@@ -142,7 +148,8 @@ def _leaf(kind: Any, metas: tuple[msgspec.Meta, ...], definitions: Schema) -> Sc
     if origin is Literal:
         return {"enum": list(get_args(kind))}
     if origin is dict:
-        return {"type": "object", "additionalProperties": _value(get_args(kind)[1], definitions)}
+        parts = {"type": "object", "additionalProperties": _value(get_args(kind)[1], definitions)}
+        return {**parts, **_bounds(metas, "minProperties"), **_extra(metas)}
     if origin is list:
         return {"type": "array", "items": _value(get_args(kind)[0], definitions), **_bounds(metas, "minItems")}
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -150,6 +157,11 @@ def _leaf(kind: Any, metas: tuple[msgspec.Meta, ...], definitions: Schema) -> Sc
             definitions[kind.__name__] = _struct(kind, definitions)
         return {"$ref": f"#/definitions/{kind.__name__}"}
     return {**_LEAVES[kind], **_bounds(metas, "minLength")}
+
+
+def _extra(metas: tuple[msgspec.Meta, ...]) -> Schema:
+    """What msgspec cannot check and the loader does."""
+    return {name: rule for meta in metas for name, rule in (meta.extra_json_schema or {}).items()}
 
 
 def _bounds(metas: tuple[msgspec.Meta, ...], shortest: str) -> Schema:

@@ -14,6 +14,7 @@ import msgspec
 
 from launchers import LAUNCHERS
 from launchers.base import Launcher
+from router.config.groups import FOR_GROUPS
 from router.config.json_schema import about, default_of, json_schema, leaves
 from router.config.schema import KeyEntry, LogEntry, ModelEntry, RouterFile, Shared
 
@@ -34,6 +35,7 @@ HEAD = """\
 # Made by `python -m router.config.reference`: change the descriptions in router/config/schema.py and launchers/.
 """
 _MODELS = {"vllm": "Qwen/Qwen3-8B", "llamacpp": "Qwen/Qwen3-8B-GGUF:Q4_K_M", "infinity": "BAAI/bge-m3"}
+_OF_A_GROUP = [f"`{field}`" for field in FOR_GROUPS if field != "group"]
 _REMOTE = ("url", "api_key", "api_key_file", "upstream_model")
 _COMMAND = {"argv": ["python3", "server.py", "--port", "${PORT}"]}
 
@@ -91,11 +93,16 @@ def _models() -> Iterator[str]:
     yield "models:"
     for index, launcher in enumerate(LAUNCHERS.values()):
         yield from _engine(launcher, whole=index == 0)
+    fields = msgspec.structs.fields(ModelEntry)
     yield from _prose("A server elsewhere.", 2)
     yield "  elsewhere:"
-    for field in msgspec.structs.fields(ModelEntry):
+    for field in fields:
         if field.name in _REMOTE:
             yield from _setting(field, 4, {"url": about(field.type)[1][0]} if field.name == "url" else {})
+    yield from _prose(f"A name over several models. Besides `group` it may have {', '.join(_OF_A_GROUP)}.", 2)
+    yield "  together:"
+    group = next(field for field in fields if field.name == "group")
+    yield from _setting(group, 4, {"group": about(group.type)[1][0]})
 
 
 def _engine(launcher: Launcher, *, whole: bool) -> Iterator[str]:
@@ -107,7 +114,7 @@ def _engine(launcher: Launcher, *, whole: bool) -> Iterator[str]:
         yield from _prose("What stands in `defaults` may stand in each model too.", 4)
         yield ""
         for field in msgspec.structs.fields(ModelEntry):
-            if field.name not in (*_REMOTE, *Shared.__struct_fields__, "options"):
+            if field.name not in (*_REMOTE, "group", *Shared.__struct_fields__, "options"):
                 yield from _setting(field, 4, live)
     else:
         yield from (f"    {name}: {value}" for name, value in live.items() if value)

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from launchers.base import Kind
+from router.config import wants
 from router.config.entries import Entry
 from router.config.faults import Where
 from router.config.scope import Scope
@@ -16,7 +18,7 @@ from router.config.values import Secret, Unfit, parse_secret
 FOR_ENGINES = (
     "model", "environment", "gpus", "accelerator", "memory", "args", "options", "env", "replicas",
     "start_timeout", "stop_grace", "retire_timeout", "liveness_interval", "liveness_timeout", "liveness_failures",
-    "deep_probe",
+    "deep_probe", "lora",
 )  # fmt: skip
 LARGEST_KEY_FILE = 65536
 _REMEDY = "write it like https://api.example.com/v1"
@@ -40,11 +42,13 @@ def resolve(scope: Scope, entry: Entry) -> RemoteSpec | None:
             scope.document.fault((*entry.where, field), "is for engines that are started here", "remove it")
     address = _address(scope, values.url or "", (*entry.where, "url"))
     key = _key(scope, entry)
+    kind: Kind = values.kind or "chat"
+    wanted = wants.resolve(scope.document, entry, kind)
     if address is None or entry.bad:
         return None
     return RemoteSpec(
         name=entry.name,
-        kind=values.kind or "chat",
+        kind=kind,
         aliases=tuple(values.aliases),
         limits=entry.limits(),
         host=address.host,
@@ -53,6 +57,10 @@ def resolve(scope: Scope, entry: Entry) -> RemoteSpec | None:
         prefix=address.prefix,
         key=key,
         upstream_model=values.upstream_model or entry.name,
+        edits=entry.edits,
+        fallback=tuple(values.fallback),
+        wants=wanted,
+        info=values.info,
     )
 
 

@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from launchers import LAUNCHERS
 from launchers.devices import Accelerator
-from router.config import engines, folders, gpus, keys, listen, names, remotes
+from router.config import folders, gpus, keys, listen, models
 from router.config.convert import convert, parts
 from router.config.document import ABSENT, Document
-from router.config.entries import read_defaults, read_entry
+from router.config.entries import read_defaults
 from router.config.schema import KeyEntry, ModelEntry, RouterFile, Shared
 from router.config.scope import Scope
-from router.config.specs import Config, EngineSpec, KeySpec, RemoteSpec
+from router.config.specs import Config, KeySpec
 
 _BELOW_A_MODEL = dict.fromkeys(ModelEntry.__struct_fields__, "write it below a model")
 EXTENSION = "x-"
@@ -30,7 +29,7 @@ def resolve(scope: Scope, file: Path) -> Config | None:
     entry = RouterFile(**{field: part for field, part in given.items() if part is not ABSENT})
     engines_dir = folders.engines(scope, entry.engines_dir)
     state_dir = folders.state(scope, entry.state_dir)
-    models = _models(scope, written, defaults, engines_dir)
+    specs, groups = models.resolve(scope, written, defaults, engines_dir)
     key_specs = _keys(document, written_keys, entry.auth)
     address = None if given.get("listen") is ABSENT else listen.address(document, entry.listen)
     if address and given.get("auth") is not ABSENT:
@@ -39,7 +38,8 @@ def resolve(scope: Scope, file: Path) -> Config | None:
         return None
     return Config(
         file=file,
-        models=tuple(model for model in models if model is not None),
+        models=specs,
+        groups=groups,
         host=address[0],
         port=address[1],
         keys=tuple(key_specs),
@@ -68,37 +68,6 @@ def _secrets(document: Document) -> frozenset[str]:
     holders = {("keys", "key"), ("models", "api_key")}
     named = [names for where, names in document.filled.items() if len(where) == 3 and (where[0], where[2]) in holders]
     return frozenset().union(*named)
-
-
-def _models(
-    scope: Scope, written: Any, defaults: dict[str, Any], engines_dir: Path
-) -> list[EngineSpec | RemoteSpec | None]:
-    if not isinstance(written, dict) or not written:
-        if written is not ABSENT:
-            problem = "no model is declared" if not written else "expected a mapping of names to models"
-            scope.document.fault(("models",), problem, "write `models:` with at least one name below it")
-        return []
-    names.check(scope.document, written)
-    return [_model(scope, name, value, defaults, engines_dir) for name, value in written.items()]
-
-
-def _model(
-    scope: Scope, name: str, written: Any, defaults: dict[str, Any], engines_dir: Path
-) -> EngineSpec | RemoteSpec | None:
-    own = written if isinstance(written, dict) else {}
-    launcher = LAUNCHERS.get(str(own.get("engine")))
-    options = launcher.Options.__struct_fields__ if launcher else ()
-    entry = read_entry(scope.document, name, written, defaults, dict.fromkeys(options, "write it below `options:`"))
-    if entry.bad.intersection(("engine", "url")):
-        return None
-    if (entry.values.engine is None) == (entry.values.url is None):
-        problem = "both `engine` and `url`" if entry.values.engine else "neither `engine` nor `url`"
-        remedy = "name the engine to start here, or the address of a server elsewhere"
-        scope.document.fault(entry.where, problem, remedy)
-        return None
-    if entry.values.url is not None:
-        return remotes.resolve(scope, entry)
-    return engines.resolve(scope, entry, own.get("options"), engines_dir)
 
 
 def _keys(document: Document, written: Any, auth: str) -> list[KeySpec]:

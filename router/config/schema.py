@@ -10,10 +10,36 @@ from launchers.devices import Accelerator
 from router.config.values import Digest, Duration, Secret, Size, Timeout
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
 def _text(description: str, *examples: Any) -> msgspec.Meta:
     return msgspec.Meta(description=description, examples=list(examples) or None)
+
+
+_NOT_THE_ROUTERS = msgspec.Meta(extra_json_schema={"propertyNames": {"not": {"enum": ["model", "stream"]}}})
+
+
+Drop = Annotated[
+    list[Text],
+    _text(
+        "Fields of a request's JSON that the engine is not sent; a dot leads inside.",
+        ["user", "stream_options.include_usage"],
+    ),
+]
+Set = Annotated[
+    dict[str, Any],
+    _text(
+        "Fields that a request is given, whatever the client said. Mappings are merged.",
+        {"chat_template_kwargs": {"enable_thinking": False}},
+    ),
+    _NOT_THE_ROUTERS,
+]
+Default = Annotated[
+    dict[str, Any],
+    _text("Fields that a request is given where the client said nothing. Mappings are merged.", {"temperature": 0.6}),
+    _NOT_THE_ROUTERS,
+]
 
 
 class Shared(msgspec.Struct, kw_only=True, frozen=True):
@@ -99,13 +125,43 @@ class Shared(msgspec.Struct, kw_only=True, frozen=True):
         Timeout, _text("How long an answer that has begun may stand still before it is given up.", "5m")
     ] = Timeout(300)
 
+    keepalive: Annotated[
+        Duration,
+        _text(
+            "While a streamed answer has not begun the client gets a sign of life this often; 0: none. Once one was "
+            "sent, an error comes as the stream's last event.",
+            "10s",
+        ),
+    ] = Duration(10)
+    retry_budget: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=1),
+        _text(
+            "Share of a model's requests that may be sent again to another replica or model; a few a second are always "
+            "allowed.",
+            0.2,
+        ),
+    ] = 0.2
+
     def __repr__(self) -> str:
-        """Without the values: `env` and `args` may hold secrets."""
+        """Without the values: `env`, `args`, `set` and `default` may hold secrets."""
         return f"{type(self).__name__}(…)"
 
 
+class AliasEntry(msgspec.Struct, kw_only=True, frozen=True):
+    """What requests under one alias are changed by, over the model's own `drop`, `set` and `default`."""
+
+    drop: Drop = []
+    set: Set = {}
+    default: Default = {}
+
+    def __repr__(self) -> str:
+        """Without the values: they may hold secrets."""
+        return "AliasEntry(…)"
+
+
 class ModelEntry(Shared, kw_only=True, frozen=True):
-    """One model: started here (`engine` and `model`), or a server elsewhere (`url`)."""
+    """One model: started here (`engine` and `model`), a server elsewhere (`url`), or a name over several (`group`)."""
 
     engine: Annotated[Text | None, _text("The launcher that starts it.", "vllm")] = None
     model: Annotated[
@@ -129,7 +185,62 @@ class ModelEntry(Shared, kw_only=True, frozen=True):
         Text | None, _text("What that server calls the model; the public name if it says nothing.", "gpt-4.1")
     ] = None
     kind: Annotated[Kind | None, _text("What it is; the launcher's default if it says nothing.", "embedding")] = None
-    aliases: Annotated[list[Text], _text("More names that lead to it.", ["gpt-4o-mini"])] = []
+    group: Annotated[
+        Annotated[dict[Text, Weight], msgspec.Meta(min_length=1)] | None,
+        _text(
+            "In place of an engine: the models that share its requests, each with its weight.",
+            {"with-vllm": 3, "elsewhere": 1},
+        ),
+    ] = None
+    aliases: Annotated[
+        list[Text] | dict[Text, AliasEntry | None],
+        _text(
+            "More names that lead to it; as a mapping, each with what its requests are changed by.",
+            ["gpt-4o-mini"],
+            {"qwen-nothink": {"set": {"chat_template_kwargs": {"enable_thinking": False}}}},
+        ),
+    ] = []
+    drop: Drop = []
+    set: Set = {}
+    default: Default = {}
+    fallback: Annotated[
+        list[Text],
+        _text(
+            "Models that are asked, in this order, where this one cannot answer: its engine failed, its queue is full, "
+            "the context is too long. Only before the first byte of an answer.",
+            ["other", "cloud"],
+        ),
+    ] = []
+    lora: Annotated[
+        dict[Text, Text],
+        _text(
+            "LoRA adapters by the names that clients ask for, each a folder or file (relative to this file) or a "
+            "Hugging Face id. For engines that serve them beside the model.",
+            {"qwen-sql": "./adapters/sql"},
+        ),
+    ] = {}
+    normalize_scores: Annotated[
+        bool, _text("Whether a reranker's scores are brought to 0 to 1 where the engine's are not.", False)
+    ] = False
+    decode_openai_tokens: Annotated[
+        bool,
+        _text(
+            "Whether embeddings that come as the token numbers of OpenAI's cl100k_base (LangChain's default) are "
+            "turned into text again before the engine reads them as its own.",
+            False,
+        ),
+    ] = False
+    max_inputs: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)] | None,
+        _text("Texts that one request for embeddings may hold; more are asked in parts and joined.", 32),
+    ] = None
+    info: Annotated[
+        dict[str, Any],
+        _text(
+            "What `/v1/models` says of it besides, over what was found out.",
+            {"model_ability": ["chat", "tools"], "context_length": 32768},
+        ),
+    ] = {}
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64), _text("How many engines share its requests.", 1)] = 1
     options: Annotated[dict[str, Any], _text("What the launcher offers, see the options of each engine below.")] = {}
     args: Annotated[

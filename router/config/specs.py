@@ -20,13 +20,15 @@ class GpuRequest(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's times in seconds, and the length of its queue."""
+    """A model's times in seconds, the length of its queue, and the share of its requests that may be sent again."""
 
     queue_timeout: float
     queue_size: int
     connect_timeout: float
     response_timeout: float
     stall_timeout: float
+    keepalive: float = 10.0
+    retry_budget: float = 0.2
 
 
 class Care(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +40,30 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     deep_probe: bool
 
 
+class Edits(msgspec.Struct, frozen=True, kw_only=True):
+    """How a request's JSON is changed on its way: `drop` first (a dot leads inside), then `default` where the client
+    said nothing, then `set`. Mappings are merged into the client's; null is a value."""
+
+    drop: tuple[str, ...] = ()
+    set: Mapping[str, Any] = {}
+    default: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        """Without the values: they may hold secrets."""
+        return f"Edits(drop={list(self.drop)}, set={list(self.set)}, default={list(self.default)})"
+
+
+class Wants(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file wants of a model's answers and inputs that the engine itself does not do."""
+
+    normalize_scores: bool = False
+    decode_openai_tokens: bool = False
+    max_inputs: int | None = None
+
+
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A model whose engines are started here."""
+    """A model whose engines are started here. `edits` are by public name: the model's, an alias', a LoRA adapter's;
+    `lora` has each adapter's absolute path, or its hub id; `fallback` are public names."""
 
     name: str
     kind: Kind
@@ -60,6 +84,11 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout: float
     stop_grace: float
     retire_timeout: float
+    edits: Mapping[str, Edits] = {}
+    fallback: tuple[str, ...] = ()
+    wants: Wants = Wants()
+    info: Mapping[str, Any] = {}
+    lora: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         """Without the values: `env`, `args` and `options` may hold secrets."""
@@ -79,6 +108,23 @@ class RemoteSpec(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     key: Secret | None
     upstream_model: str
+    edits: Mapping[str, Edits] = {}
+    fallback: tuple[str, ...] = ()
+    wants: Wants = Wants()
+    info: Mapping[str, Any] = {}
+
+
+class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A name over several models, which are no groups. `members` are public names, each with its weight of 1 to 1000;
+    `kind` is that of all of them."""
+
+    name: str
+    kind: Kind
+    aliases: tuple[str, ...]
+    members: tuple[tuple[str, int], ...]
+    edits: Mapping[str, Edits] = {}
+    fallback: tuple[str, ...] = ()
+    info: Mapping[str, Any] = {}
 
 
 class KeySpec(msgspec.Struct, frozen=True):
@@ -94,6 +140,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Path
     models: tuple[EngineSpec | RemoteSpec, ...]
+    groups: tuple[GroupSpec, ...]
     host: str
     port: int
     keys: tuple[KeySpec, ...]
@@ -124,6 +171,7 @@ def launch(spec: EngineSpec, *, port: int, key: str, gpus: tuple[str, ...] | Non
         key=key,
         gpus=gpus,
         accelerator=spec.accelerator,
+        lora=spec.lora,
         program=spec.program,
     )
 

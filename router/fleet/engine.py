@@ -13,13 +13,14 @@ import anyio
 import msgspec
 
 from launchers.base import Command, Refusal
-from router.catalog import Address, Model, Target
+from router.catalog import Model, Target
 from router.config import EngineSpec
 from router.fleet.autopsy import Autopsy, Findings
 from router.fleet.environment import environment
 from router.fleet.files import Files
-from router.fleet.gpu_room import GpuRoom, NoRoom, Seat
+from router.fleet.gpu_room import GpuRoom, NoRoom
 from router.fleet.identity import Gpus, Note, command_of, fingerprint
+from router.fleet.life import Life
 from router.fleet.liveness import Liveness, Wedged
 from router.fleet.ports import Ports
 from router.fleet.probe import listens, ready
@@ -66,19 +67,6 @@ class Surroundings(msgspec.Struct):
     """What an earlier router left and nobody wants is gone."""
     changed: Callable[["Engine", str], None]
     """Told of each change of a state, with the reason."""
-
-
-class Life(msgspec.Struct, frozen=True):
-    """One run of the engine, and how to speak to it."""
-
-    run: Run
-    command: Command
-    port: int
-    key: str
-    seat: Seat
-    autopsy: Autopsy
-    uptime: float = 0.0
-    """Seconds that it had been there before it was adopted."""
 
 
 class Engine:
@@ -364,18 +352,7 @@ class Engine:
 
     def _offer(self, life: Life) -> Target:
         """The proxy may use it from here on."""
-        command = life.command
-        target = self.target = Target(
-            f"{self.spec.name}#{self.replica}",
-            Address("127.0.0.1", life.port),
-            served=command.served,
-            paths=command.paths,
-            key=life.key,
-            idle=command.keep_alive.idle,
-            reuse=command.keep_alive.requests,
-            limit=command.concurrency,
-        )
-        target.alive = life.run.alive
+        target = self.target = life.target(f"{self.spec.name}#{self.replica}")
         self.error = self.findings = None
         self._enter(State.READY)
         self.since -= life.uptime

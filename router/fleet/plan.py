@@ -5,29 +5,32 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from launchers.base import Refusal
-from router.config import Config, EngineSpec, RemoteSpec
+from router.config import Config, Edits, EngineSpec, GroupSpec, RemoteSpec
 from router.fleet.identity import is_same
 from router.fleet.rows import Plan, Step
 
-Spec = EngineSpec | RemoteSpec
+Spec = EngineSpec | RemoteSpec | GroupSpec
 
 FIXED = ("listen", "state_dir")
 """What a router has from its start to its end."""
-_NO_SETTINGS = ("file", "models", "engines_dir", "secrets")
+_NO_SETTINGS = ("file", "models", "groups", "engines_dir", "secrets")
 """Of no effect by themselves."""
 _IN_THE_FILE = {
     "host": "listen", "port": "listen",
     "log_format": "log.format", "log_access": "log.access", "log_max_size": "log.max_size", "log_keep": "log.keep",
 }  # fmt: skip
-_IN_A_MODEL = {"program": "environment", "source": "model"}
-_IN_A_REMOTE = {"host": "url", "port": "url", "tls": "url", "prefix": "url", "key": "api_key"}
+_IN_A_MODEL: Mapping[type[Spec], Mapping[str, str]] = {
+    EngineSpec: {"program": "environment", "source": "model"},
+    RemoteSpec: {"host": "url", "port": "url", "tls": "url", "prefix": "url", "key": "api_key"},
+    GroupSpec: {"members": "group"},
+}
 
 
 def compare(old: Config, new: Config) -> Plan:
-    """In the new file's order, then what goes."""
-    before = {spec.name: spec for spec in old.models}
-    after = {spec.name: spec for spec in new.models}
-    steps = [_step(before.get(spec.name), spec) for spec in new.models]
+    """In the new file's order, groups after models, then what goes."""
+    before: dict[str, Spec] = {spec.name: spec for spec in (*old.models, *old.groups)}
+    after: dict[str, Spec] = {spec.name: spec for spec in (*new.models, *new.groups)}
+    steps = [_step(before.get(name), spec) for name, spec in after.items()]
     steps += [Step(name, "remove") for name in before if name not in after]
     settings = _written((name for name in _differing(old, new) if name not in _NO_SETTINGS), _IN_THE_FILE)
     refused = tuple(
@@ -51,8 +54,8 @@ def _step(old: Spec | None, new: Spec) -> Step:
     if old is None:
         return Step(new.name, "add")
     if type(old) is not type(new):
-        return Step(new.name, "replace", ("engine",))
-    fields = _written(_fields(old, new), _IN_A_REMOTE if isinstance(new, RemoteSpec) else _IN_A_MODEL)
+        return Step(new.name, "replace", ("group" if GroupSpec in (type(old), type(new)) else "engine",))
+    fields = _written(_fields(old, new), _IN_A_MODEL[type(new)])
     if not fields:
         return Step(new.name, "keep")
     if isinstance(old, EngineSpec) and isinstance(new, EngineSpec):
@@ -68,16 +71,28 @@ def _fields(old: Spec, new: Spec) -> Iterator[str]:
     for name in _differing(old, new):
         before, after = getattr(old, name), getattr(new, name)
         match name:
-            case "limits" | "care":
+            case "limits" | "care" | "wants":
                 yield from _differing(before, after)
             case "options" if type(before) is type(after):
                 yield from (f"options.{option}" for option in _differing(before, after))
             case "env":
                 yield from (f"env.{key}" for key in {**before, **after} if before.get(key) != after.get(key))
+            case "edits":
+                yield from _edited(old, new)
             case "paths":
                 pass  # follow from the others
+            case "kind" if isinstance(new, GroupSpec):
+                pass  # its members'
             case _:
                 yield name
+
+
+def _edited(old: Spec, new: Spec) -> Iterator[str]:
+    """An alias' own edits are told where the model's are the same: it has both."""
+    own = _differing(old.edits.get(new.name, Edits()), new.edits.get(new.name, Edits()))
+    yield from own
+    if not own and any(old.edits.get(alias) != new.edits.get(alias) for alias in (*old.aliases, *new.aliases)):
+        yield "aliases"
 
 
 def _differing(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:

@@ -20,9 +20,12 @@ Span = tuple[int, int]
 
 
 class Head(msgspec.Struct):
-    """The one member of a request that the router reads."""
+    """The members of a request that the router reads, all but `model` as they stand there; "" where they do not."""
 
     model: str | None = None
+    stream: msgspec.Raw = msgspec.Raw()
+    stream_options: msgspec.Raw = msgspec.Raw()
+    previous_response_id: msgspec.Raw = msgspec.Raw()
 
 
 class _Place(msgspec.Struct):
@@ -67,7 +70,7 @@ _UTF8_PIECE = 1 << 20
 
 
 def read_head(body: bytes) -> Head:
-    """`model` of a request. Raises InvalidRequest that says what the client has to mend."""
+    """What the router reads of a request. Raises InvalidRequest that says what the client has to mend."""
     try:
         head = _decode_head(body)
         if not body.isascii():
@@ -78,8 +81,6 @@ def read_head(body: bytes) -> Head:
         raise _invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from None
-    if not head.model:
-        raise InvalidRequest("`model` is missing; name the model to ask", code="missing_model", param="model")
     return head
 
 

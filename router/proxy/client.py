@@ -7,7 +7,6 @@ behind a wish for another protocol.
 """
 
 import asyncio
-import urllib.parse
 from collections import deque
 from typing import Any, Protocol
 
@@ -19,14 +18,13 @@ from router.errors import BodyTimeout, HeadTooLarge, InvalidRequest, RouterError
 from router.proxy.again import Again
 from router.proxy.headers import by_name
 from router.proxy.rest import Rest
-from router.proxy.turn import Head, Turn, Work
+from router.proxy.turn import Head, Raw, Turn, Work, split_target
 
 MAX_HEAD = 65536
 """Bytes of a request's line and headers that may come without its end; likewise of its trailers."""
 MAX_QUEUED = 16
 """Requests behind the one in work on one connection. With more it is not read on, nor its end noticed, until one is
 done."""
-
 LINGER = 5.0
 """Seconds in which a kept connection's next request is still answered when another process has taken over."""
 MAX_REST = 65536
@@ -81,13 +79,14 @@ class ClientProtocol(asyncio.Protocol):
         self._turn: Turn | None = None
         self._queue: deque[Turn] = deque()
         self._reading: Turn | None = None
-        self._url = b""
+        self._raw: Raw | None = None
+        self._url, self._wish = b"", ""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head = Head()
         self._again: Again[Head] | None = None
-        self._heads = 0
-        self._advancing = self._fruitful = self._in_head = self._reading_paused = self._retiring = False
-        self._fruitless = 0
+        self._heads = self._fruitless = 0
+        self._advancing = self._fruitful = self._in_head = self._retiring = False
+        self._reading_paused = self._body_paused = False
         self._unread: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self.expires = self.loop.time() + config.timeout_keep_alive
@@ -152,11 +151,11 @@ class ClientProtocol(asyncio.Protocol):
         turn, self._turn = self._turn, None
         if turn is not None and turn.work is not None:
             turn.work.leave()
-            turn.work = None
-        self._parser = None  # it holds this object, and nobody looks for cycles often
+            turn.work = turn.eater = None
+        self._parser = self._raw = None  # they hold this object, and nobody looks for cycles often
 
-    def eof_received(self) -> None:
-        pass
+    def eof_received(self) -> bool:
+        return self._raw is not None and self._raw.ended()
 
     def pause_writing(self) -> None:
         self._unread = self.loop.call_later(self._limits.send_timeout, self.transport.abort)
@@ -198,6 +197,9 @@ class ClientProtocol(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> bytes:
         """What is to be fed next, b"" for nothing."""
+        if self._raw is not None:
+            self._raw.feed(data)
+            return b""
         self._fruitful = False
         try:
             self._parser.feed_data(data)
@@ -236,11 +238,12 @@ class ClientProtocol(asyncio.Protocol):
         self._heads += 1
         headers, self._headers = self._headers, []  # where trailers go
         version = parser.get_http_version()
-        path, query = _split(self._url)
+        path, query = split_target(self._url)
         head = self._head = Head(
             parser.get_method().decode("ascii"), self._url, path, query, headers, by_name(headers), version,
             keep_alive=version == "1.1" and parser.should_keep_alive(),
         )  # fmt: skip
+        head.upgrade, self._wish = self._wish, ""
         turn = self._reading = Turn(self, self.transport, self._peer, head)
         if self._turn is None and not self._queue and self._unread is None:
             self._take_up(turn)
@@ -261,6 +264,8 @@ class ClientProtocol(asyncio.Protocol):
                 self._pause_reading()
         elif turn.size > self._most(turn):
             self._fail(turn, self._too_large(turn))
+        elif turn.eater is not None:
+            turn.eater.fed()
 
     def on_message_complete(self) -> None:
         self._fruitful = True
@@ -269,8 +274,7 @@ class ClientProtocol(asyncio.Protocol):
             return
         self._reading = None
         turn.complete = True
-        turn.body = turn.parts[0] if len(turn.parts) == 1 else b"".join(turn.parts)
-        turn.parts.clear()
+        turn.body = turn.take()
         if turn is self._turn and turn.work is not None:
             turn.work.begin()
 
@@ -293,13 +297,31 @@ class ClientProtocol(asyncio.Protocol):
             return
         if turn.complete:
             turn.work.begin()
+        elif turn.parts and turn.eater is not None:
+            turn.eater.fed()
         elif turn.head.expect:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def go_raw(self, raw: Raw) -> None:
+        self._raw = raw
+
+    def pause_body(self) -> None:
+        self._body_paused = True
+        self._forget_stalled()
+        self._pause_reading()
+
+    def resume_body(self) -> None:
+        self._body_paused = False
+        if len(self._queue) <= MAX_QUEUED:
+            self._resume_reading()
+        self._expect_more()
 
     def turn_over(self) -> None:
         turn, self._turn = self._turn, None
         if self.transport.is_closing():
             return
+        if self._body_paused:
+            self.resume_body()  # what is left of it is read over
         # Who waits for leave to send its body may send it all the same, or not.
         if turn is not None and (not turn.keep_alive or (turn.head.expect and not turn.complete)):
             self._queue.clear()
@@ -319,7 +341,7 @@ class ClientProtocol(asyncio.Protocol):
         self._advancing = False
         if self._reading is not None:
             self._expect_more()
-        if len(self._queue) <= MAX_QUEUED:
+        if len(self._queue) <= MAX_QUEUED and not self._body_paused:
             self._resume_reading()
 
     def _fail(self, turn: Turn, error: RouterError) -> None:
@@ -342,7 +364,7 @@ class ClientProtocol(asyncio.Protocol):
         """The request in work is not whole yet."""
         self._forget_stalled()
         turn = self._reading
-        if turn is not None and turn is self._turn and not turn.done:
+        if turn is not None and turn is self._turn and not turn.done and not self._body_paused:
             self._stalled = self.loop.call_later(self._limits.body_timeout, self._stall)
 
     def _stall(self) -> None:
@@ -364,7 +386,7 @@ class ClientProtocol(asyncio.Protocol):
     def _stay(self, rest: bytes) -> bytes:
         """What to feed to go on as if the client had not asked for another protocol: Java's asks for h2c with each
         request. The parser has stopped behind the head, so another one reads it again, without the wish, and then the
-        body."""
+        body. Whoever answers may still grant it."""
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(InvalidRequest("the router does not take CONNECT", code="invalid_http"))
@@ -372,7 +394,9 @@ class ClientProtocol(asyncio.Protocol):
         version = self._parser.get_http_version().encode()
         self._parser = httptools.HttpRequestParser(self)
         lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade"]
-        return b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, self._url, version, b"".join(lines), rest)
+        self._wish = b",".join(value for name, value in self._headers if name == b"upgrade").decode("latin-1").lower()
+        self._feed(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, b"".join(lines)))
+        return rest
 
     def _pause_reading(self) -> None:
         if not self._reading_paused:
@@ -393,17 +417,3 @@ class ClientProtocol(asyncio.Protocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
-
-
-def _split(url: bytes) -> tuple[str, bytes]:
-    """A request target's path, its escapes undone, and query."""
-    if url[:1] == b"/" and url.isascii():
-        path, _, query = url.partition(b"?")
-        path, _, _ = path.partition(b"#")
-        text = path.decode("ascii")
-        return urllib.parse.unquote(text) if "%" in text else text, query
-    try:
-        parsed = httptools.parse_url(url)
-        return urllib.parse.unquote((parsed.path or b"/").decode("ascii")), parsed.query or b""
-    except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
-        return "/", b""

@@ -12,6 +12,7 @@ from router.catalog import Address, Limits, Model, Target
 from router.proxy.again import Again
 from router.proxy.named import signature
 from router.proxy.upstream import ConnectFailed, Connection, Head
+from router.proxy.way import Way
 
 SWEEP = 1.0
 """Seconds between two looks for connections that are idle or silent for too long."""
@@ -44,17 +45,24 @@ class Pool:
         self.again: Again[Head] | None = None
         """The head that the target's answers mostly have."""
         self.misses = 0
-        self.lines: dict[str, bytes] = {}
-        """How requests to a path begin, the path and the router's own headers; `Request` makes them."""
+        self.ways: dict[str, Way] = {}
+        """By public path."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
 
     @classmethod
     def of(cls, target: Target, model: Model) -> "Pool":
-        named = signature(model.name, target.id)
-        return cls(
-            target.address, model.limits, idle=target.idle, reuse=target.reuse, signature=named, alive=target.alive
-        )
+        """The target's own, made for its first request, with the model's limits as they are now."""
+        pool = target.pool
+        if pool is None:
+            named = signature(model.name, target.id)
+            pool = target.pool = cls(
+                target.address, model.limits, idle=target.idle, reuse=target.reuse, signature=named, alive=target.alive
+            )
+        assert isinstance(pool, Pool)  # noqa: S101 - nobody else sets it
+        if pool.limits is not model.limits:
+            pool.use(model.limits)
+        return pool
 
     def __repr__(self) -> str:
         return f"<Pool {self.address} idle={len(self.idle)} busy={len(self.busy)}>"
@@ -62,6 +70,7 @@ class Pool:
     def use(self, limits: Limits) -> None:
         """For requests that come from here on; what one in work waits for next has its time by them too."""
         self.limits = limits
+        self.ways = {}
         self.connect_timeout = limits.connect_timeout
         self.response_timeout = limits.response_timeout
         self.stall_timeout = limits.stall_timeout

@@ -7,10 +7,12 @@ from router.catalog import Catalog
 from router.errors import RouterError
 from router.measures import Measures
 from router.proxy.exchange import Exchange
+from router.proxy.follow_up import FollowUp
 from router.proxy.headers import for_engine
 from router.proxy.keys import Keys
 from router.proxy.named import own_id
-from router.proxy.paths import OPEN, PATHS, Path
+from router.proxy.owners import Owners
+from router.proxy.paths import OPEN, Path, find
 from router.proxy.request import check_head
 from router.proxy.turn import Head, Turn, Work
 
@@ -20,6 +22,7 @@ class Proxy:
 
     def __init__(self, catalog: Catalog, keys: Keys, measures: Measures) -> None:
         self.catalog, self.keys, self.measures = catalog, keys, measures
+        self._owners = Owners()
         self._prefix = os.urandom(6).hex().encode()
         self._numbers = itertools.count(1)
 
@@ -28,15 +31,16 @@ class Proxy:
         head = turn.head
         # The client's own, that it can look for it, else one that no other request has.
         turn.id = own_id(head.fields) or b"%b%08x" % (self._prefix, next(self._numbers))
-        path = PATHS.get(head.path)
-        if path is None:
+        route = find(head.path)
+        if route is None:
             if head.path not in OPEN:
-                self.keys.check(head.fields)
+                self._ask_key(head)
             return None
-        exchange = Exchange(turn, path, self.catalog, self.measures)
+        kind = FollowUp if route.path.body == "none" else Exchange
+        exchange = kind(turn, route, self.catalog, self._owners, self.measures)
         if head.admitted is not self.keys:
             try:
-                self._admit(path, head)
+                self._admit(route.path, head)
             except RouterError as error:
                 exchange.holder = head.holder
                 exchange.fail(error)
@@ -44,11 +48,15 @@ class Proxy:
         exchange.holder = head.holder
         return exchange
 
-    def _admit(self, path: Path, head: Head) -> None:
-        """Raises RouterError. A head that comes again is admitted still, as long as the keys are the same."""
+    def _ask_key(self, head: Head) -> None:
+        """Raises RouterError."""
         head.holder = ""
         head.holder = self.keys.check(head.fields)
         head.admin = self.keys.is_admin(head.holder)
+
+    def _admit(self, path: Path, head: Head) -> None:
+        """Raises RouterError. A head that comes again is admitted still, as long as the keys are the same."""
+        self._ask_key(head)
         check_head(path, head.method, head.fields)
         head.lines = for_engine(head.headers, head.fields)
         head.admitted = self.keys

@@ -1,12 +1,16 @@
 """What an engine's answer has to become on its way to the client: as it is, whole events, another name."""
 
+from collections.abc import Callable
 from typing import Protocol
 
-from router.errors import RouterError
-from router.proxy.events import Events
+import msgspec
+
+from router.errors import RouterError, UpstreamError
+from router.proxy.events import Events, content, decoded, is_named
 from router.proxy.headers import for_client, lines
 from router.proxy.rename import rename_early, rename_late, rename_whole
 from router.proxy.upstream import Head
+from router.proxy.usage import first_usage, is_usage_alone, last_usage, usage_part
 
 MAX_HELD = 64 << 20
 """Bytes of an answer that are held back until its `model` comes; a longer one goes on with the engine's."""
@@ -16,8 +20,12 @@ class Relay(Protocol):
     """One answer."""
 
     streams: bool
-    usage: bytes
-    """The piece that tells the tokens, b"" if none has."""
+    aborted: bool
+    """Whether the engine has given the answer up. What came before that has been passed on, nothing else will be."""
+
+    @property
+    def usage(self) -> bytes:
+        """What tells the tokens, b"" if nothing has."""
 
     def feed(self, data: bytes, *, ended: bool) -> bytes | list[bytes] | None:
         """What goes to the client, at the end maybe in pieces; None: nothing yet, not even the head."""
@@ -50,11 +58,11 @@ def shape_of(head: Head) -> _Shape:
     return shape
 
 
-def relay_for(head: Head, name: str | None) -> Relay:
-    """`name` is the public name to show, None when the engine's is the same."""
+def relay_for(head: Head, name: str | None, *, hide_usage: bool = False, aborts: bool = False) -> Relay:
+    """`name` is the public name to show, None when the engine's is the same; the others are `Stream`'s."""
     shape = shape_of(head)
     if shape.streams:
-        return Stream(name)
+        return Stream(name, hide_usage=hide_usage, aborts=aborts)
     if shape.is_json and name is not None:
         return Renamed(name)
     return Plain(bodiless=head.status in (204, 304))
@@ -64,7 +72,7 @@ class Plain:
     """As it comes."""
 
     __slots__ = ("_bodiless", "usage")
-    streams = False
+    streams = aborted = False
 
     def __init__(self, *, bodiless: bool) -> None:
         self._bodiless = bodiless
@@ -87,23 +95,54 @@ LAST_EVENTS = (b"data: [DONE]\n\n", b'"message_stop"}\n\n')
 
 
 class Stream:
-    """Whole events, so that one that breaks off can still end with an event of its own."""
+    """Whole events, so that one that breaks off can still end with an event of its own.
 
-    __slots__ = ("_events", "_last", "_pass_on", "usage")
+    `hide_usage`: the router asked for the usage, the client did not, and the event that tells nothing else stays here.
+    `aborts`: the engine ends streams that it gives up as if all were well, and says so in an event. That one and what
+    follows stay here, too.
+    """
+
+    __slots__ = ("_aborts", "_events", "_first_usage", "_hides", "_last", "_last_usage", "_pass_on", "aborted")
     streams = True
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, *, hide_usage: bool = False, aborts: bool = False) -> None:
+        self._hides, self._aborts = hide_usage, aborts
         self._events = Events(name)
-        self._pass_on = self._events.feed
-        self.usage = self._last = b""
+        self._pass_on: Callable[[bytes], bytes] = self._events.feed
+        self._first_usage = self._last_usage = self._last = b""
+        self.aborted = False
 
-    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+    @property
+    def usage(self) -> bytes:
+        """Anthropic's streams tell the prompt's tokens at their start, and the rest at their end."""
+        return self._first_usage + last_usage(self._last_usage)
+
+    def feed(self, data: bytes, *, ended: bool) -> bytes:
         data = self._pass_on(data)
+        if ended and not self.aborted:
+            data += self._events.rest()
+        if data.rfind(b'"usage"') >= 0:
+            self._first_usage = self._first_usage or first_usage(data)
+            self._last_usage = data
+            if self._hides or self._aborts:
+                data = self._sift(data)
+        elif self._aborts and data.rfind(b'"abort"') >= 0:
+            data = self._sift(data)
         if data:
             self._last = data
-        if data.rfind(b'"usage"') >= 0:
-            self.usage = data
-        return data + self._events.rest() if ended else data
+        return data
+
+    def _sift(self, data: bytes) -> bytes:
+        kept = []
+        for event in data.split(b"\n\n"):
+            if self._aborts and may_tell_abort(event) and tells_abort(content(event)):
+                self.aborted = True
+                self._pass_on = _nothing
+                kept.append(b"")
+                break
+            if not (self._hides and b'"usage"' in event and is_usage_alone(content(event))):
+                kept.append(event)
+        return b"\n\n".join(kept)
 
     def length(self, _length: int | None) -> None:
         return None
@@ -112,14 +151,107 @@ class Stream:
         """Nothing more where the last event has been passed on, and only the framing's end is missing."""
         if self._last.endswith(LAST_EVENTS):
             return b""
-        return (b"\n\n" if self._events.torn else b"") + error.event(named=self._events.named)
+        named = self._events.named or is_named(self._last)
+        return (b"\n\n" if self._events.torn else b"") + error.event(named=named)
+
+
+def _nothing(_data: bytes) -> bytes:
+    return b""
+
+
+def aborted(body: bytes) -> bool:
+    """Whether a whole answer says that the engine has given it up: `finish_reason: abort`, or what vLLM makes of that
+    in Anthropic's dialect (no reason at all), and in OpenAI's responses of some models (`cancelled`; a response that
+    the client itself has cancelled reads the same)."""
+    return may_tell_abort(body) and tells_abort(decoded(body))
+
+
+def may_tell_abort(text: bytes) -> bool:
+    """At a hundredth of what it takes to be sure. A text that only speaks of it has its quotes escaped."""
+    return any(text.rfind(mark) >= 0 for mark in (b'"abort"', b'"message_delta"', b'"type":"message"', b'"cancelled"'))
+
+
+def tells_abort(document: object) -> bool:
+    """Whether an event or a whole answer, decoded, is the end of one that the engine has given up."""
+    match document:
+        case {"choices": [*choices]}:
+            return any(isinstance(choice, dict) and choice.get("finish_reason") == "abort" for choice in choices)
+        case {"type": "message", "role": "assistant", "stop_reason": str()}:
+            return False
+        case (
+            {"type": "message", "role": "assistant"}
+            | {"type": "message_delta", "delta": {"stop_reason": None}}
+            | {"type": "response.completed", "response": {"status": "cancelled"}}
+            | {"object": "response", "status": "cancelled"}
+        ):
+            return True
+    return False
+
+
+MAX_LATE = 1 << 20
+"""Bytes of an answer that are gathered to become one event."""
+MAX_TEXT = 200
+"""Characters of what an engine says that a client is told, where it is no error in itself."""
+
+
+class Late:
+    """An answer that is no stream, where the client has been promised one to keep it waiting. It becomes one event: an
+    error mostly, as the status of 200 is past.
+
+    `status` is the engine's; `named`: the path is one whose events have names, which a whole answer cannot become.
+    """
+
+    __slots__ = ("_held", "_named", "_status", "usage")
+    streams = True
+    aborted = False
+
+    def __init__(self, status: int, *, named: bool) -> None:
+        self._status, self._named = status, named
+        self._held = bytearray()
+        self.usage = b""
+
+    def feed(self, data: bytes, *, ended: bool) -> bytes:
+        if len(self._held) <= MAX_LATE:
+            self._held += data
+        if not ended:
+            return b""
+        body = bytes(self._held)
+        self.usage = usage_part(body)
+        return self._event(body, decoded(body) if len(body) <= MAX_LATE else None)
+
+    def _event(self, body: bytes, document: object) -> bytes:
+        match document:
+            case {"error": {**error}} if self._named:
+                return b"event: error\ndata: %b\n\n" % msgspec.json.encode({"type": "error", "error": error})
+            case {"error": {}}:
+                return b"data: %b\n\n" % msgspec.json.format(body, indent=-1)
+            case {} if self._status < 400 and not self._named:
+                return b"data: %b\n\n" % msgspec.json.format(body, indent=-1)
+        return self._told(_said(body, document)).event(named=self._named)
+
+    def _told(self, said: str) -> RouterError:
+        what = f"{self._status}: {said[:MAX_TEXT]}" if self._status >= 400 else f"{self._status}, but no stream"
+        return UpstreamError(f"the engine answered {what}")
+
+    def length(self, _length: int | None) -> None:
+        return None
+
+    def last_words(self, error: RouterError) -> bytes:
+        return error.event(named=self._named)
+
+
+def _said(body: bytes, document: object) -> str:
+    match document:
+        case {"message": str(text)} | {"detail": str(text)} | {"error": str(text)}:
+            return text
+    return " ".join(body[: 4 * MAX_TEXT].decode(errors="replace").split())
 
 
 class Renamed:
     """Most engines say `model` early, and the answer streams on from there; of the others the whole is waited for."""
 
     __slots__ = ("_grown", "_held", "_name", "_passing", "_size", "usage")
-    streams = False
+    streams = aborted = False
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -170,11 +302,3 @@ class Renamed:
 
 END = 4096
 """Bytes at an answer's end in which its `model` may stand behind everything else."""
-USAGE_REACH = 2048
-"""Bytes at an answer's ends in which its `usage` stands; the middle of a large one is not searched."""
-
-
-def usage_part(data: bytes) -> bytes:
-    if data.rfind(b'"usage"', -USAGE_REACH) >= 0:
-        return data[-USAGE_REACH:]
-    return data[:USAGE_REACH] if data.find(b'"usage"', 0, USAGE_REACH) >= 0 else b""

@@ -1,97 +1,129 @@
 """A client's request: checked, and as it goes on to an engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from router.catalog import Model, Target
-from router.errors import MethodNotAllowed, NotSupported, Unavailable, UnsupportedMedia
+from router.catalog import Edits, Model
+from router.errors import InvalidRequest, MethodNotAllowed, NotSupported, UnsupportedMedia
 from router.proxy.body import Span, place_model, read_head
+from router.proxy.dialects import edited
 from router.proxy.headers import Fields
-from router.proxy.multipart import find_field, read_name
-from router.proxy.paths import Path
+from router.proxy.paths import Path, Route
 from router.proxy.turn import Head
+from router.proxy.way import Way
 
 SMALL = 65536
 """Bytes of a body that are worth a copy, to go on in one piece."""
+NOWHERE: Span = (0, 0)
 
 
-class Request(msgspec.Struct):
-    """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`."""
+class Request(msgspec.Struct, frozen=True):
+    """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`, as JSON or, in a
+    `form`, as it is. `streams`: a
+    stream of events is wanted, with these `options`; `previous`: the id of the answer that it goes on from."""
 
-    path: Path
+    route: Route
     head: Head
     body: bytes
     model: str
     span: Span
+    streams: bool = False
+    options: bytes = b""
+    previous: str = ""
+    form: bool = False
 
-    def pieces_for(self, target: Target, cache: dict[str, bytes]) -> Sequence[bytes | memoryview]:
-        """The whole request, asking for what the engine calls the model; a large body is not copied.
-        `cache` is the target's. Raises Unavailable where the target does not have the path."""
+    def edited(self, edits: Iterable[Edits]) -> "Request":
+        """With members left out, set and added."""
+        body = self.body
+        for each in edits:
+            body = edited(body, each)
+        return read_json(self.route, self.head, body)
+
+    def with_body(self, body: bytes) -> "Request":
+        """The same with another body, which has the same `model`."""
+        return Request(
+            self.route, self.head, body, self.model, place_model(body), self.streams, self.options, self.previous
+        )
+
+    def pieces(self, way: Way, name: str) -> Sequence[bytes | memoryview]:
+        """The whole request, with the engine's `name` for the model; a large body is not copied."""
         body, (start, end) = self.body, self.span
-        name = body[start:end]
-        if target.served != self.model:
-            name = target.served.encode() if self.path.form else msgspec.json.encode(target.served)
-        length = len(body) - (end - start) + len(name)
-        head = (b"POST ", self._line(target, cache), self.head.lines, b"content-length: %d\r\n\r\n" % length)
+        told = body[start:end]
+        if name != self.model:
+            told = name.encode() if self.form else msgspec.json.encode(name)
+        head = self.line(way)
+        length = len(body) - (end - start) + len(told)
+        if length or self.head.method == "POST":
+            head = b"%bcontent-length: %d\r\n\r\n" % (head, length)
+        else:
+            head += b"\r\n"
         if len(body) < SMALL:
-            return (b"".join((*head, body[:start], name, body[end:])),)
+            return (b"".join((head, body[:start], told, body[end:])),)
         view = memoryview(body)
-        return (b"".join(head), view[:start], name, view[end:])
+        return (head, view[:start], told, view[end:])
 
-    def _line(self, target: Target, cache: dict[str, bytes]) -> bytes:
-        """From the path to the headers that are the router's."""
-        if not self.head.query and (line := cache.get(self.path.public)) is not None:
-            return line
-        prefix = target.address.prefix
-        path = self.path.on(prefix) if target.paths is None else prefix + self._path_at(target.paths)
-        query = b"?" + self.head.query if self.head.query else b""
-        key = b"" if target.key is None else b"authorization: Bearer %b\r\n" % target.key.encode()
-        host = target.address.authority.encode()
-        line = b"%b%b HTTP/1.1\r\nhost: %b\r\n%b" % (path.encode(), query, host, key)
-        if not query:
-            cache[self.path.public] = line
-        return line
-
-    def _path_at(self, paths: Mapping[str, str]) -> str:
-        """The engine's own. A model that has been declared anew may for a while be served by replicas as it was."""
-        path = paths.get(self.path.public)
-        if path is None:
-            message = f"model '{self.model}' has changed, and its engine does not serve {self.path.public} yet"
-            raise Unavailable(message, retry_after=10)
-        return path
+    def line(self, way: Way) -> bytes:
+        """The request's line and headers, but for those on its body's length."""
+        head, path = self.head, way.path
+        if self.route.id:
+            path = path.replace(b"{id}", self.route.id.encode())
+        if head.query:
+            path = b"%b?%b" % (path, head.query)
+        return b"%b %b%b%b" % (head.method.encode(), path, way.lines, head.lines)
 
 
 def check_head(path: Path, method: str, fields: Fields) -> None:
     """What can be refused before the body has come. Raises InvalidRequest and its kind."""
-    if method != "POST":
-        raise MethodNotAllowed(f"{path.public} takes POST, not {method}", allow="POST")
+    if method not in path.methods:
+        allow = ", ".join(path.methods)
+        raise MethodNotAllowed(f"{path.public} takes {allow}, not {method}", allow=allow)
     kind = fields.get(b"content-type", b"")
-    if kind != b"application/json" or path.form:
+    if path.body in ("json", "form") and kind != b"application/json":
         _check_type(path, kind.partition(b";")[0].strip().lower().decode("latin-1"))
     if fields.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
 
 
-def check_served(model: Model, path: Path) -> None:
-    """Raises NotSupported."""
-    if model.paths is not None and path.public not in model.paths:
-        offer = ", ".join(sorted(model.paths))
-        problem = f"model '{model.name}' ({model.kind}, {model.engine}) does not serve {path.public}"
-        raise NotSupported(f"{problem}; it serves {offer}")
+def not_served(model: Model, path: Path, others: Sequence[str]) -> NotSupported:
+    """`others`: the names that have the path."""
+    problem = f"model '{model.name}' ({model.kind}, {model.engine}) does not serve {path.public}"
+    return NotSupported(f"{problem}; {'models that do: ' + ', '.join(others) if others else 'no declared model does'}")
 
 
-def read_request(path: Path, head: Head, body: bytes) -> Request:
-    """Raises InvalidRequest, saying what the client has to mend."""
-    if path.form:
-        span = find_field(body, head.fields.get(b"content-type", b"").decode("latin-1"))
-        return Request(path, head, body, read_name(body, span), span)
-    name = read_head(body).model or ""
-    return Request(path, head, body, name, place_model(body))
+def is_form(path: Path, fields: Fields) -> bool:
+    return path.body == "form" and b"json" not in fields.get(b"content-type", b"").partition(b";")[0].lower()
+
+
+def read_json(route: Route, head: Head, body: bytes) -> Request:
+    """A request with a JSON body. Raises InvalidRequest, saying what the client has to mend."""
+    found = read_head(body)
+    if route.model:
+        body = body if found.model is not None else _with_model(body, route.model)
+        span, model = place_model(body), route.model
+        if found.model != model:  # what stands in the path counts
+            name = msgspec.json.encode(model)
+            body = b"%b%b%b" % (body[: span[0]], name, body[span[1] :])
+            span = (span[0], span[0] + len(name))
+    elif not found.model:
+        raise InvalidRequest("`model` is missing; name the model to ask", code="missing_model", param="model")
+    else:
+        span, model = place_model(body), found.model
+    streams = route.path.events and bytes(found.stream) == b"true"
+    options = bytes(found.stream_options) if streams else b""
+    previous = bytes(found.previous_response_id).strip(b'"').decode() if route.path.owner else ""
+    return Request(route, head, body, model, span, streams, options, previous)
+
+
+def _with_model(body: bytes, model: str) -> bytes:
+    at = body.index(b"{") + 1
+    comma = b"" if body[at:].lstrip()[:1] == b"}" else b","
+    return b'%b"model":%b%b%b' % (body[:at], msgspec.json.encode(model), comma, body[at:])
 
 
 def _check_type(path: Path, kind: str) -> None:
-    if path.form and kind != "multipart/form-data":
+    is_json = kind in ("", "application/json") or kind.endswith("+json")
+    if path.body == "form" and kind != "multipart/form-data" and (kind == "" or not is_json):
         raise UnsupportedMedia(f"{path.public} takes multipart/form-data, not {kind or 'a body without a type'}")
-    if not path.form and kind not in ("", "application/json") and not kind.endswith("+json"):
+    if path.body == "json" and not is_json:
         raise UnsupportedMedia(f"{path.public} takes JSON, not {kind}; send `Content-Type: application/json`")

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import struct
+import urllib.parse
 from typing import Protocol
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from router.errors import RouterError
@@ -33,19 +35,38 @@ class Work(Protocol):
         """The answer ends with this, as well as it still can."""
 
 
+class Eater(Protocol):
+    """Who takes a request's body as it comes."""
+
+    def fed(self) -> None:
+        """There is more of it to `take`; not called for the last of it, with which `begin` comes."""
+
+
+class Raw(Protocol):
+    """Who takes whatever the client sends behind a request for another protocol."""
+
+    def feed(self, data: bytes) -> None: ...
+
+    def ended(self) -> bool:
+        """The client sends no more. Whether it may still be sent something."""
+
+
 class Client(Protocol):
     """The connection, as far as a turn goes."""
 
     def turn_over(self) -> None: ...
+    def go_raw(self, raw: Raw) -> None: ...
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None: ...
 
 
 class Head:
-    """A request's line and headers. Nothing of it changes, but what others have found in it: `admitted`, `holder`,
-    `admin` and `lines` are the proxy's."""
+    """A request's line and headers. `upgrade` is the other protocol it asks for, in lower case, "" for none. Nothing of
+    it changes, but what others have found in it: `admitted`, `holder`, `admin` and `lines` are the proxy's."""
 
     __slots__ = (
         "admin", "admitted", "expect", "fields", "headers", "holder", "keep_alive", "lines", "method", "path",
-        "query", "url", "version",
+        "query", "upgrade", "url", "version",
     )  # fmt: skip
 
     def __init__(
@@ -67,15 +88,30 @@ class Head:
         self.holder = ""
         self.admin = False
         self.lines = b""
+        self.upgrade = ""
+
+
+def split_target(url: bytes) -> tuple[str, bytes]:
+    """A request target's path, its escapes undone, and query."""
+    if url[:1] == b"/" and url.isascii():
+        path, _, query = url.partition(b"?")
+        path, _, _ = path.partition(b"#")
+        text = path.decode("ascii")
+        return urllib.parse.unquote(text) if "%" in text else text, query
+    try:
+        parsed = httptools.parse_url(url)
+        return urllib.parse.unquote((parsed.path or b"/").decode("ascii")), parsed.query or b""
+    except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+        return "/", b""
 
 
 class Turn:
-    """`parts`, `size` bytes of them, become the `body` when it is `complete`. The answer is `start`, any number of
-    `write`, `finish`; its head goes out together with what is written first. `id` is the request's, b"" while it has
-    none."""
+    """`parts`, `size` bytes of them so far, become the `body` when it is `complete`; an `eater` takes them before. The
+    answer is `start`, any number of `write`, `finish`; its head goes out together with what is written first. `id` is
+    the request's, b"" while it has none."""
 
     __slots__ = (
-        "_chunked", "_client", "_endless", "_head", "_transport", "body", "complete", "done", "head", "id",
+        "_chunked", "_client", "_endless", "_head", "_transport", "body", "complete", "done", "eater", "head", "id",
         "keep_alive", "parts", "peer", "sent", "size", "started", "work",
     )  # fmt: skip
 
@@ -88,6 +124,31 @@ class Turn:
         self.body = self._head = self.id = b""
         self.complete = self.started = self.done = self._chunked = self._endless = False
         self.work: Work | None = None
+        self.eater: Eater | None = None
+
+    def take(self) -> bytes:
+        """What has come of the body and was not taken."""
+        data = self.body or b"".join(self.parts)
+        self.body = b""
+        self.parts.clear()
+        return data
+
+    def pause_body(self) -> None:
+        """Read no more of it, for the client's pause is not its own."""
+        self._client.pause_body()
+
+    def resume_body(self) -> None:
+        self._client.resume_body()
+
+    def go_raw(self, raw: Raw) -> None:
+        """What comes behind the request is no HTTP, and the connection's last turn is this one."""
+        self.keep_alive = False
+        self._client.go_raw(raw)
+
+    def switch(self, fields: bytes) -> None:
+        """The other protocol begins: what is written from here on has no framing."""
+        self.started = True
+        self._transport.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % fields)
 
     def start(self, status: int, fields: bytes, length: int | None) -> None:
         """`fields`: lines of headers, without any on the framing. `length` of the body; None: it has framing of its
@@ -178,5 +239,5 @@ class Turn:
     def over(self) -> None:
         """The whole answer has been written."""
         self.done = True
-        self.work = None
+        self.work = self.eater = None
         self._client.turn_over()

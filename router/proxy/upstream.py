@@ -86,6 +86,22 @@ class Sink(Protocol):
         """Nothing more comes. The connection is of no further use."""
 
 
+class Feeder(Protocol):
+    """Who asked with a request whose end has not come."""
+
+    def full(self) -> None:
+        """The engine does not take it as fast as it comes: no more for now."""
+
+    def drained(self) -> None: ...
+
+
+class Switch(Protocol):
+    """Who asked for another protocol."""
+
+    def switched(self, rest: bytes) -> None:
+        """The engine has said 101, and `rest` behind it. Its head is there, and the connection can be `surrender`ed."""
+
+
 class Owner(Protocol):
     """The pool, as far as a connection goes. Times in seconds."""
 
@@ -94,7 +110,6 @@ class Owner(Protocol):
     stall_timeout: float
     again: Again[Head] | None
     misses: int
-    lines: dict[str, bytes]
     signature: bytes
 
     def remember(self, data: bytes, head: Head) -> None: ...
@@ -108,9 +123,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_between", "_chunks", "_fruitless", "_head_size", "_headers", "_in_head", "_loop", "_parser", "_paused",
-        "_sink", "_transport", "_until_close", "closed", "deadline", "done", "expires", "head", "keep", "length",
-        "pool", "used",
+        "_between", "_chunks", "_feeder", "_fruitless", "_head_size", "_headers", "_in_head", "_loop", "_parser",
+        "_paused", "_sink", "_switch", "_transport", "_until_close", "closed", "deadline", "done", "expires", "head",
+        "keep", "length", "pool", "used",
     )  # fmt: skip
 
     def __init__(self, pool: Owner) -> None:
@@ -119,6 +134,8 @@ class Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._sink: Sink | None = None
+        self._feeder: Feeder | None = None
+        self._switch: Switch | None = None
         self._chunks: list[bytes] = []
         self._head_size = self._fruitless = 0
         self._in_head = self._paused = self._until_close = self._between = False
@@ -134,25 +151,56 @@ class Connection(asyncio.Protocol):
 
     # What the proxy calls
 
-    def ask(self, sink: Sink, request: Sequence[bytes | memoryview]) -> None:
-        """Sends a request, in as many pieces as it has. Raises Died."""
+    def ask(
+        self,
+        sink: Sink,
+        request: Sequence[bytes | memoryview],
+        *,
+        feeder: Feeder | None = None,
+        switch: Switch | None = None,
+    ) -> None:
+        """Sends a request, in as many pieces as it has. Raises Died.
+
+        With a `feeder` it goes on with `more`, up to `end`: the engine's time to answer counts from there, or from when
+        it takes no more. A `switch` is told of a 101, which is an error for everybody else.
+        """
         if self.closed:
             raise Died("the connection was closed", silent=True)
         self._head_size = self._fruitless = 0
         self._in_head = True
         self.done = self.keep = self._until_close = self._between = False
         self.used += 1
-        self._sink = sink
-        self.deadline = self._loop.time() + self.pool.response_timeout
+        self._sink, self._feeder, self._switch = sink, feeder, switch
+        self.deadline = self._loop.time() + self.pool.response_timeout if feeder is None else float("inf")
         if len(request) == 1:
             self._transport.write(request[0])
         else:
             self._transport.writelines(request)  # spares a copy of the body
 
+    def more(self, pieces: Sequence[bytes]) -> None:
+        """Of the request, framed as its head says."""
+        if not self.closed:
+            self._transport.writelines(pieces)
+
+    def end(self) -> None:
+        """The request is whole."""
+        self._feeder = None
+        if self._in_head:
+            self.deadline = self._loop.time() + self.pool.response_timeout
+
+    def surrender(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        """The transport, which is that protocol's from here on, and no longer the pool's."""
+        self.closed = True
+        self._sink = self._switch = self._parser = None
+        self.pool.lost(self)
+        self._transport.set_protocol(protocol)
+        return self._transport
+
     @property
     def reusable(self) -> bool:
         """Whether another exchange can follow: this one ended as HTTP has it, and the engine took the whole request."""
-        return self.keep and self.done and not self.closed and not self._transport.get_write_buffer_size()
+        whole = self.keep and self.done and self._feeder is None
+        return whole and not self.closed and not self._transport.get_write_buffer_size()
 
     def pause(self) -> None:
         """The client is slow: the engine's socket is not read, and its silence no fault."""
@@ -170,14 +218,14 @@ class Connection(asyncio.Protocol):
 
     def leave(self) -> None:
         """The sink wants no more of it."""
-        self._sink = None
+        self._sink = self._switch = None
         if self._paused:
             self.resume()
 
     def abort(self) -> None:
         """Closes at once; the engine sees it and stops its work."""
         self.closed = True
-        self._sink = None
+        self._sink = self._feeder = self._switch = None
         self._transport.abort()
 
     def fail(self, reason: str, *, timed_out: bool = False) -> None:
@@ -192,6 +240,18 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a TCP connection's transport is a Transport
+
+    def pause_writing(self) -> None:
+        if self._feeder is not None:
+            if self._in_head:
+                self.deadline = self._loop.time() + self.pool.response_timeout
+            self._feeder.full()
+
+    def resume_writing(self) -> None:
+        if self._feeder is not None:
+            if self._in_head:
+                self.deadline = float("inf")
+            self._feeder.drained()
 
     def data_received(self, data: bytes) -> None:
         if self._between and (chunk := _CHUNK.match(data)) is not None:
@@ -230,7 +290,13 @@ class Connection(asyncio.Protocol):
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._switch is None:
+                self._refuse(upgrade)
+            else:
+                self._switch.switched(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
             self._refuse(error)
             return
         if self._chunks or self.done:
@@ -275,6 +341,7 @@ class Connection(asyncio.Protocol):
         self._parser = None  # it holds this object, and nobody looks for cycles often
         self.pool.lost(self)
         sink, self._sink = self._sink, None
+        self._feeder = self._switch = None
         if sink is None:
             return
         if self._until_close and exc is None:
@@ -296,6 +363,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []  # where trailers go
+        if status == 101 and self._switch is not None and self._parser.should_upgrade():
+            self.head = Head(status, headers)
         if status < 200:  # informational: the answer proper follows
             return
         if status > 599:

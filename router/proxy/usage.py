@@ -1,16 +1,101 @@
-"""How many tokens an engine says an answer took."""
+"""How many tokens an engine says an answer took: where that stands, what it says, and how to have it said."""
 
 import re
 
-_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)"\s*+:\s*+(\d{1,12})')
-_COMPLETION = re.compile(rb'"(?:completion_tokens|output_tokens)"\s*+:\s*+(\d{1,12})')
+import msgspec
+
+REACH = 2048
+"""Bytes at an answer's ends in which its `usage` stands, and that it may take; the middle of a large one is not
+searched."""
+_KEYS = (b'"usage"', b'"meta"')
+"""OpenAI's and Anthropic's, and the one of Cohere's and Xinference's reranking."""
+
+_COUNT = rb'"\s*+:\s*+(\d{1,12})'
+_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)' + _COUNT)
+_CACHED = re.compile(rb'"(?:cache_read_input_tokens|cache_creation_input_tokens)' + _COUNT)
+_COMPLETION = re.compile(rb'"(?:completion_tokens|output_tokens)' + _COUNT)
+_TOTAL = re.compile(rb'"total_tokens' + _COUNT)
+
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def usage_part(data: bytes) -> bytes:
+    """What a piece of an answer says of its usage, b"" if nothing."""
+    for key in _KEYS:
+        at = data.rfind(key, -REACH)
+        if at < 0:
+            at = data.find(key, 0, REACH)
+        if at >= 0:
+            return data[at : at + REACH]
+    return b""
+
+
+def first_usage(events: bytes) -> bytes:
+    """The first `usage` of these events."""
+    at = events.find(b'"usage"')
+    return events[at : at + REACH]
+
+
+def last_usage(events: bytes) -> bytes:
+    """The last `usage` of these events."""
+    at = events.rfind(b'"usage"')
+    return events[at : at + REACH]
 
 
 def tokens(part: bytes) -> tuple[int | None, int | None]:
-    """Prompt's and completion's, from the last `usage` in this part of an answer. A text that only speaks of such a
-    thing has its quotes escaped, so it is not taken for one."""
-    start = part.rfind(b'"usage"')
-    if start < 0:
-        return None, None
-    prompt, completion = _PROMPT.search(part, start), _COMPLETION.search(part, start)
-    return int(prompt[1]) if prompt else None, int(completion[1]) if completion else None
+    """Prompt's and completion's, from the `usage` or `meta` in this part of an answer; of several each from the last
+    that says it, as Anthropic's streams tell the prompt's at their start and the completion's at their end. A text that
+    only speaks of such a thing has its quotes escaped, so it is not taken for one."""
+    prompt = completion = None
+    for said in reversed(_said(part)):
+        if prompt is None:
+            prompt = _prompt(said)
+        if completion is None and (match := _COMPLETION.search(said)):
+            completion = int(match[1])
+    return prompt, completion
+
+
+def _said(part: bytes) -> list[bytes]:
+    """The usages there are. One of Cohere's has what was billed, too, which need not be what was used."""
+    usages = part.split(b'"usage"')[1:]
+    if usages:
+        return usages
+    start = part.rfind(b'"meta"')
+    return [] if start < 0 else [part[max(start, part.rfind(b'"tokens"', start)) :]]
+
+
+def _prompt(said: bytes) -> int | None:
+    """With what the engine had kept of it, which Anthropic's `input_tokens` are without. An embedding's or reranking's
+    `total_tokens` are the prompt's, where it says nothing else."""
+    match = _PROMPT.search(said)
+    if match is not None:
+        return int(match[1]) + sum(map(int, _CACHED.findall(said)))
+    total = _TOTAL.search(said)
+    return int(total[1]) if total is not None and _COMPLETION.search(said) is None else None
+
+
+def is_usage_alone(event: object) -> bool:
+    """Whether a decoded event of a chat tells the usage and nothing else, as the last one does that is asked for with
+    `include_usage`."""
+    match event:
+        case {"choices": [], "usage": {}}:
+            return True
+    return False
+
+
+def with_usage(body: bytes, options: bytes) -> bytes | None:
+    """A request for a stream that asks for its usage, too; None where the client asks for it itself, or what it asks is
+    for the engine to refuse.
+
+    `body` is a JSON object that has been checked and is not empty, `options` its `stream_options` as they stand there,
+    b"" if there are none.
+    """
+    if not options:
+        start = body.index(b"{") + 1
+        return b'%b"stream_options":{"include_usage":true},%b' % (body[:start], body[start:])
+    asked = msgspec.json.decode(options)
+    if not isinstance(asked, dict | None) or (asked or {}).get("include_usage") not in (None, False):
+        return None
+    members = _decode_members(body)
+    members["stream_options"] = msgspec.Raw(msgspec.json.encode({**(asked or {}), "include_usage": True}))
+    return msgspec.json.encode(members)

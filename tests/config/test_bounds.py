@@ -13,10 +13,17 @@ listen: ${HOST:-127.0.0.1}:8000
 keys: [{name: a, key: "0123456789"}]
 defaults: &d {start_timeout: 10m, gpus: [0], env: {A: 1}}
 models:
-  chat: {<<: *d, engine: vllm, model: org/name, aliases: [x, "y"], options: {max_model_len: 5}, args: [--a, 1.5]}
+  chat:
+    {<<: *d, engine: vllm, model: org/name, aliases: [x, "y"], options: {max_model_len: 5}, args: [--a, 1.5]}
+  tuned: {engine: vllm, model: org/name, lora: {l: o/l}, environment: venv}
   far:
     url: https://h/v1
     api_key: 'k'
+    aliases: {z: {set: {a: {b: 1}}, drop: [c.d]}, w: }
+    default: {seed: 1}
+    fallback: [both]
+    info: {dimensions: 5}
+  both: {group: {far: 2, chat: 1}}
 log: {max_size: 5MiB, keep: 3}
 """
 PIECES = (

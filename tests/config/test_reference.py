@@ -15,11 +15,14 @@ from launchers import LAUNCHERS
 from router.config import ConfigError, Fault, load
 from router.config.json_schema import about
 from router.config.reference import REFERENCE, SCHEMA, json_schema, reference, schema_text
-from router.config.schema import KeyEntry, LogEntry, ModelEntry, RouterFile, Shared
+from router.config.schema import AliasEntry, KeyEntry, LogEntry, ModelEntry, RouterFile, Shared
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
-STRUCTS = (RouterFile, ModelEntry, Shared, KeyEntry, LogEntry, *(launcher.Options for launcher in LAUNCHERS.values()))
+STRUCTS = (
+    *(RouterFile, ModelEntry, AliasEntry, Shared, KeyEntry, LogEntry),
+    *(launcher.Options for launcher in LAUNCHERS.values()),
+)
 
 
 def refuses(text: str) -> bool:
@@ -75,6 +78,9 @@ ENGINE = "models: {a: {engine: vllm, model: a/b, "
         URL + "keys:\nx-mine: 1\nlisten: ${A}\nlog: {keep: '${N}', max_size: 5MiB}",
         ENGINE + "args: [--a, 1], env: {A: 1}, gpus: [0, GPU-1], options: {max_model_len: 5}, stop_grace: 0}}",
         "models: {a: {engine: command, options: {argv: [a]}}}",
+        "models: {a: {url: http://h, aliases: {b: , c: {set: {x: [1, null]}, drop: [y]}}, set: , info: {x: 1}}}",
+        URL[:-2] + ", g: {group: {a: 3}, fallback: [a], aliases: [h], default: {x: 1}}}",
+        ENGINE + "lora: {b: org/c}, keepalive: 0, retry_budget: 1, normalize_scores: false}}",
     ],
 )
 def test_the_schema_takes_what_the_loader_takes(text: str) -> None:
@@ -96,10 +102,19 @@ def test_the_schema_takes_what_the_loader_takes(text: str) -> None:
         "models: {a: {engine: vlm}}",
         "models: {a: {engine: vllm}}",
         ENGINE + "env: {A: true}}}",
-        ENGINE + "kind: image}}",
+        "models: {a: {engine: infinity, model: a/b, kind: image}}",
         ENGINE + "options: {threads: 1}}}",
         ENGINE + "replicas: 0}}",
         "models: {a: {engine: command}}",
+        "models: {a: {url: x, aliases: {b: 5}}}",
+        "models: {a: {url: x, aliases: {b: {sett: {}}}}}",
+        "models: {a: {url: x, set: {model: b}}}",
+        "models: {a: {url: x, aliases: {b: {default: {stream: true}}}}}",
+        URL + "defaults: {retry_budget: 2}",
+        URL[:-2] + ", g: {group: {}}}",
+        URL[:-2] + ", g: {group: {a: 0}}}",
+        URL[:-2] + ", g: {group: {a: 1}, kind: chat}}",
+        URL[:-2] + ", g: {group: {a: 1}, url: x}}",
     ],
 )
 def test_the_schema_refuses_what_the_loader_refuses(text: str, tmp_path: Path) -> None:
@@ -124,7 +139,7 @@ def test_check_prints_every_fault_and_ends_with_2(tmp_path: Path) -> None:
     done = router("check", "-c", str(file))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f'{file}:1: models.a.engine: no engine is called "nope"; one of: vllm, llamacpp, infinity, command',
+        f'{file}:1: models.a.engine: no engine is called "nope"; one of: {", ".join(LAUNCHERS)}',
         f'{file}:2: listen: "x" is not an address and a port; add the port: 127.0.0.1:8000',
         "2 faults",
     ]

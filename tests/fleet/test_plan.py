@@ -43,7 +43,10 @@ def plan(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> Plan:
 
 
 def one(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> Step:
-    (step,) = plan(folder, {"m": old}, {"m": new}).steps
+    """What becomes of the model `m`, beside one that stays."""
+    far = {"far": remote()}
+    step, other = plan(folder, {"m": old, **far}, {"m": new, **far}).steps
+    assert other == Step("far", "keep")
     return step
 
 
@@ -57,6 +60,11 @@ def one(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> Step:
         (fake(stop_grace="9s"), "update", ("stop_grace",)),
         (fake(start_timeout="9s", retire_timeout="9s"), "update", ("start_timeout", "retire_timeout")),
         (fake(memory="1GiB"), "update", ("memory",)),
+        (fake(keepalive="2s", retry_budget=0.5), "update", ("keepalive", "retry_budget")),
+        (fake(set={"top_k": 1}, drop=["user"]), "update", ("set", "drop")),
+        (fake(default={"top_k": 1}, info={"dimensions": 2}), "update", ("default", "info")),
+        (fake(aliases={"also": {"set": {"top_k": 1}}}), "update", ("aliases",)),
+        (fake(fallback=["far"]), "update", ("fallback",)),
         (fake(replicas=3), "scale", ("replicas",)),
         (fake(replicas=3, queue_size=7), "scale", ("queue_size", "replicas")),
         (fake("--child"), "replace", ("options.argv",)),
@@ -115,6 +123,49 @@ def test_an_engine_from_another_environment_is_replaced(folder: Path) -> None:
     assert step == Step("m", "replace", ("environment",))
 
 
+def test_an_alias_with_other_edits_and_what_is_wanted_of_embeddings_are_updates(folder: Path) -> None:
+    old = remote(kind="embedding", aliases={"also": {"set": {"a": 1}}})
+    new = remote(kind="embedding", aliases={"also": {"set": {"a": 2}}}, max_inputs=7, decode_openai_tokens=True)
+    step = one(folder, old, new)
+    assert (step.action, set(step.fields)) == ("update", {"aliases", "max_inputs", "decode_openai_tokens"})
+
+
+def test_a_change_for_all_names_is_told_once_and_an_alias_that_only_follows_is_not(folder: Path) -> None:
+    old, new = (remote(aliases=["also"], set={"a": number}) for number in (1, 2))
+    assert one(folder, old, new) == Step("m", "update", ("set",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "step"),
+    [
+        (None, {"group": {"a": 1}}, Step("g", "add")),
+        ({"group": {"a": 1}}, None, Step("g", "remove")),
+        ({"group": {"a": 1}}, {"group": {"a": 1}}, Step("g", "keep")),
+        ({"group": {"a": 1}}, {"group": {"a": 1, "b": 2}}, Step("g", "update", ("group",))),
+        ({"group": {"a": 1}}, {"group": {"a": 2}}, Step("g", "update", ("group",))),
+        (
+            {"group": {"a": 1}},
+            {"group": {"a": 1}, "fallback": ["b"], "set": {"x": 1}},
+            Step("g", "update", ("set", "fallback")),
+        ),
+        ({"group": {"a": 1}}, remote(), Step("g", "replace", ("group",))),
+        (fake(), {"group": {"a": 1}}, Step("g", "replace", ("group",))),
+    ],
+)
+def test_a_group_is_a_step_of_its_own(
+    folder: Path, old: dict[str, Any] | None, new: dict[str, Any] | None, step: Step
+) -> None:
+    members = {"a": remote(), "b": remote()}
+    found = plan(folder, members | ({"g": old} if old else {}), members | ({"g": new} if new else {}))
+    assert found == Plan(found.steps)
+    assert [found for found in found.steps if found.model not in members] == [step]
+
+
+def test_a_group_of_models_that_have_become_another_kind_is_no_change_of_its_own(folder: Path) -> None:
+    old, new = (config(folder, {"a": remote(kind=kind), "g": {"group": {"a": 1}}}) for kind in ("chat", "embedding"))
+    assert compare(old, new).steps == (Step("a", "update", ("kind",)), Step("g", "keep"))
+
+
 def test_another_engine_replaces(folder: Path) -> None:
     step = one(folder, fake(), llama(folder))
     assert step.action == "replace"
@@ -128,8 +179,10 @@ def test_variables_of_the_environment_that_come_change_and_go_are_told_by_name_a
 
 
 def test_no_value_of_any_kind_is_in_a_plan(folder: Path) -> None:
-    old = config(folder, {"m": fake("--say", "w0rd"), "r": remote()}, keys=[{"name": "n", "key": "${ONE}"}])
-    new = config(folder, {"m": fake("--say", "w1rd"), "r": remote(api_key="${OTHER}")})
+    old = config(
+        folder, {"m": fake("--say", "w0rd"), "r": remote(set={"a": "w0rd"})}, keys=[{"name": "n", "key": "${ONE}"}]
+    )
+    new = config(folder, {"m": fake("--say", "w1rd"), "r": remote(api_key="${OTHER}", set={"a": "w1rd"})})
     shown = repr(compare(old, new))
     assert not any(word in shown for word in ("w0rd", "w1rd", "serving.py", *KEYS.values()))
 

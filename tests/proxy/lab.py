@@ -290,6 +290,8 @@ class Limits:
     max_body: int = 1 << 20
     body_timeout: float = 5.0
     send_timeout: float = 3.0
+    keepalive: float = 0.0
+    retry_budget: float = 0.2
 
 
 class Lab:
