@@ -120,7 +120,7 @@ class Attempt:
         except Died as death:
             self.broke(death)
         except RouterError as error:
-            self._exchange.fail(error)
+            self._exchange.give_up(error)
 
     # What the connection calls
 
@@ -190,7 +190,7 @@ class Attempt:
         self._held.append(data)
         self._size += len(data)
         if self._size > MAX_WHOLE:
-            self._exchange.fail(UpstreamError(f"the engine's answer is larger than {MAX_WHOLE} bytes"))
+            self._exchange.give_up(UpstreamError(f"the engine's answer is larger than {MAX_WHOLE} bytes"))
         elif done:
             whole, self._held = b"".join(self._held), None
             self._size = 0
@@ -229,7 +229,7 @@ class Attempt:
             return adapter.answer(self._answers)
         except NotUnderstood as error:
             message = f"the engine of model '{self._exchange.named}' gave an answer that is none: {error}"
-            self._exchange.fail(UpstreamError(message))
+            self._exchange.give_up(UpstreamError(message))
             return None
 
     def _answer(self, connection: Connection, data: bytes, *, renamed: bool) -> None:

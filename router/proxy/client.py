@@ -155,7 +155,7 @@ class ClientProtocol(asyncio.Protocol):
         self._parser = self._raw = None  # they hold this object, and nobody looks for cycles often
 
     def eof_received(self) -> bool:
-        return self._raw is not None and self._raw.ended()
+        return self._raw is not None and self._raw.eof()
 
     def pause_writing(self) -> None:
         self._unread = self.loop.call_later(self._limits.send_timeout, self.transport.abort)

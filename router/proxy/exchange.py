@@ -72,7 +72,7 @@ class Exchange(Tally):
         try:
             self._set_out(read_json(self.route, self.turn.head, self.turn.body))
         except RouterError as error:
-            self.fail(error)
+            self.give_up(error)
         except Exception:
             self.mistake()
         self.paused_since(since)
@@ -92,6 +92,10 @@ class Exchange(Tally):
         self.since = clock()
         self._let_go()
         self._end("client_gone")
+
+    def fail(self, error: RouterError) -> None:
+        self.since = clock()
+        self.give_up(error)
 
     # The walk
 
@@ -166,7 +170,7 @@ class Exchange(Tally):
         try:
             attempt.begin()
         except RouterError as error:
-            self.fail(error)
+            self.give_up(error)
 
     def send(self, connection: Connection, attempt: Attempt, pieces: Sequence[bytes | memoryview]) -> None:
         """Raises Died."""
@@ -186,7 +190,7 @@ class Exchange(Tally):
         if head.status != 500 or target.suspect is not None:
             model.failed(target, head.retry_after)  # else the request may be the cause, and nobody can ask the server
         if (head.status == 503 or attempt.trial) and model.has_other((*self._failed, target)) and model.may_retry():
-            self._give_up(target)
+            self._avoid(target)
             self._claim()
             return True
         return self.stand_in()
@@ -203,12 +207,12 @@ class Exchange(Tally):
         self._failed.append(target)
         self.tries += 1
         if self.begun or timed_out or self.alone or not self.replayable:
-            self.fail(error.told(model.name))
+            self.give_up(error.told(model.name))
         elif model.has_other(self._failed) and model.may_retry():
             self._drop()
             self._claim()
         elif not self.stand_in():
-            self.fail(error.told(model.name))
+            self.give_up(error.told(model.name))
 
     def has_stand_in(self) -> bool:
         """Whether another model could be asked in place of this one."""
@@ -242,7 +246,7 @@ class Exchange(Tally):
                 return at
         return 0
 
-    def _give_up(self, target: Target) -> None:
+    def _avoid(self, target: Target) -> None:
         self._failed.append(target)
         self.tries += 1
         self._drop()
@@ -268,7 +272,7 @@ class Exchange(Tally):
         except RouterError as error:
             self.woken()
             if self._attempt is not None or not self._pass_on():
-                self.fail(error)
+                self.give_up(error)
         except Exception:
             self.woken()
             self.mistake()
@@ -328,7 +332,7 @@ class Exchange(Tally):
         turn.write(ping(self.path.named))
         self._pulse = asyncio.get_running_loop().call_later(self.hop.model.limits.keepalive or 1, self._ping)
 
-    def fail(self, error: RouterError) -> None:
+    def give_up(self, error: RouterError) -> None:
         """The error is the whole answer, or the last event of a stream. Any other answer that has begun is left without
         its end, and the client notices."""
         turn = self.turn
@@ -350,7 +354,7 @@ class Exchange(Tally):
 
     def mistake(self) -> None:
         log.exception("a request to %s failed", self.path.public)
-        self.fail(RouterError("the router has made a mistake; its log says more"))
+        self.give_up(RouterError("the router has made a mistake; its log says more"))
 
     def _let_go(self) -> None:
         """Of all it holds."""

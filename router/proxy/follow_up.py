@@ -30,7 +30,7 @@ class FollowUp(Exchange):
                 raise self._unknown()
             self._ask_next()
         except RouterError as error:
-            self.fail(error)
+            self.give_up(error)
         except Exception:
             self.mistake()
         self.paused_since(since)
@@ -67,7 +67,7 @@ class FollowUp(Exchange):
                 self.ask(target)
                 return
         message = f"the engine that has '{self.route.id}' does not answer now; try again"
-        self.fail(Unavailable(message, retry_after=5))
+        self.give_up(Unavailable(message, retry_after=5))
 
     def _unknown(self) -> NotFound:
         message = f"nothing with the id '{self.route.id}' is known here; it may have ended with its engine"

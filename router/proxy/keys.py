@@ -48,8 +48,19 @@ class Keys:
         return holder in self._admins
 
 
+IN_PROTOCOL = b"openai-insecure-api-key."
+"""How a browser's WebSocket, which can set no header, names its key among its protocols."""
+
+
 def _token(fields: Fields) -> bytes:
     scheme, _, token = fields.get(b"authorization", b"").partition(b" ")
     if token and scheme.lower() == b"bearer" and (token := token.strip()):
         return token
-    return fields.get(b"x-api-key") or fields.get(b"api-key") or b""
+    return fields.get(b"x-api-key") or fields.get(b"api-key") or _token_in_protocols(fields)
+
+
+def _token_in_protocols(fields: Fields) -> bytes:
+    for protocol in fields.get(b"sec-websocket-protocol", b"").split(b","):
+        if (name := protocol.strip()).startswith(IN_PROTOCOL):
+            return name[len(IN_PROTOCOL) :]
+    return b""

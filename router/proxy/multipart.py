@@ -22,11 +22,11 @@ _PARAMETER = re.compile(rb';[ \t]*([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*)
 
 
 class Form:
-    """One form, fed in pieces of any size. `model` is where the text of that field stands among all the bytes that were
-    fed, None as long as its end has not come; `ended` whether the form's has. InvalidRequest, raised by everything
-    here, says what the client has to mend."""
+    """One form, fed in pieces of any size. Among all the bytes that were fed, `begin` is where its first part begins,
+    and `model` where the text of that field stands, None as long as its end has not come; `ended`: the form's has.
+    InvalidRequest, raised by everything here, says what the client has to mend."""
 
-    __slots__ = ("_at", "_cursor", "_field", "_held", "_marker", "_parts", "_step", "ended", "model")
+    __slots__ = ("_at", "_cursor", "_field", "_held", "_marker", "_parts", "_step", "begin", "ended", "model")
 
     def __init__(self, content_type: str) -> None:
         boundary = _BOUNDARY.search(content_type)
@@ -39,6 +39,7 @@ class Form:
         self._step: Callable[[Form], bool] = Form._to_marker
         self._parts = 0
         self._field: int | None = None  # where the data of the field `model` begins, while it is read
+        self.begin = 0
         self.model: Span | None = None
         self.ended = False
 
@@ -53,13 +54,26 @@ class Form:
         self._at += self._cursor
         self._cursor = 0
 
-    def end(self) -> Span:
-        """`model` of the whole form."""
+    def end(self) -> None:
+        """Nothing more comes."""
         if not self.ended:
             raise _broken("it is cut short" if self._parts else "its boundary is nowhere")
+
+    def name_in(self, body: bytes) -> str:
+        """What the field `model` of this form says."""
         if self.model is None:
             raise _missing()
-        return self.model
+        try:
+            return body[slice(*self.model)].decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest("`model` is not UTF-8 text", code="missing_model", param="model") from None
+
+    def replacing(self, name: str) -> tuple[Span, bytes]:
+        """What stands in for which bytes, so that the form says `name`: a part of its own where it has none."""
+        if self.model is not None:
+            return self.model, name.encode()
+        head = self._marker[2:] + b'\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
+        return (self.begin, self.begin), head + name.encode() + b"\r\n"
 
     # Each step says whether it came to its end; if not, it needs more.
 
@@ -69,6 +83,8 @@ class Form:
         if found < 0:
             self._cursor = max(self._cursor, len(self._held) - len(self._marker) + 1)
             return False
+        if not self._parts:
+            self.begin = self._at + found + 2
         if self._field is not None:
             self._place(self._field, max(self._field, self._at + found))
             self._field = None
@@ -113,20 +129,6 @@ class Form:
         self._cursor = blank + 2
         self._step = Form._to_marker
         return True
-
-
-def find_field(body: bytes, content_type: str) -> Span:
-    """Where the text of the field `model` stands in a whole form. Raises InvalidRequest."""
-    form = Form(content_type)
-    form.feed(body)
-    return form.end()
-
-
-def read_name(body: bytes, span: Span) -> str:
-    try:
-        return body[slice(*span)].decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest("`model` is not UTF-8 text", code="missing_model", param="model") from None
 
 
 def _is_model(head: bytes) -> bool:

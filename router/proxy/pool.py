@@ -131,6 +131,8 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """After an exchange: kept for the next one if it can be, else closed, whatever state it is in."""
         connection.leave()
+        if connection.closed:
+            return
         if connection.reusable and not (self.reuse and connection.used >= self.reuse):
             connection.expires = self.loop.time() + self.idle_time
             self.idle.append(connection)

@@ -7,7 +7,7 @@ import msgspec
 from router.catalog import Edits, Model
 from router.errors import InvalidRequest, MethodNotAllowed, NotSupported, UnsupportedMedia
 from router.proxy.body import Span, place_model, read_head
-from router.proxy.dialects import edited
+from router.proxy.dialects import edited, members
 from router.proxy.headers import Fields
 from router.proxy.paths import Path, Route
 from router.proxy.turn import Head
@@ -116,9 +116,8 @@ def read_json(route: Route, head: Head, body: bytes) -> Request:
 
 
 def _with_model(body: bytes, model: str) -> bytes:
-    at = body.index(b"{") + 1
-    comma = b"" if body[at:].lstrip()[:1] == b"}" else b","
-    return b'%b"model":%b%b%b' % (body[:at], msgspec.json.encode(model), comma, body[at:])
+    """In place of none, or of null."""
+    return members.write(members.read(body) | {"model": members.raw(model)})
 
 
 def _check_type(path: Path, kind: str) -> None:

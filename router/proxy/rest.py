@@ -40,7 +40,7 @@ class Rest:
                 "raw_path": turn.head.url.partition(b"?")[0],
                 "query_string": turn.head.query,
                 "headers": list(turn.head.headers),
-                "state": {},
+                "state": {"admin": turn.head.admin, "holder": turn.head.holder},
             },
             transport=self._transport,
             flow=self._flow,

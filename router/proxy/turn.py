@@ -47,7 +47,7 @@ class Raw(Protocol):
 
     def feed(self, data: bytes) -> None: ...
 
-    def ended(self) -> bool:
+    def eof(self) -> bool:
         """The client sends no more. Whether it may still be sent something."""
 
 

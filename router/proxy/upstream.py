@@ -98,8 +98,8 @@ class Feeder(Protocol):
 class Switch(Protocol):
     """Who asked for another protocol."""
 
-    def switched(self, rest: bytes) -> None:
-        """The engine has said 101, and `rest` behind it. Its head is there, and the connection can be `surrender`ed."""
+    def switched(self, connection: "Connection", rest: bytes) -> None:
+        """The engine has said 101, and `rest` behind its head. It is to be taken over by `surrender`."""
 
 
 class Owner(Protocol):
@@ -294,7 +294,7 @@ class Connection(asyncio.Protocol):
             if self._switch is None:
                 self._refuse(upgrade)
             else:
-                self._switch.switched(data[upgrade.args[0] :])
+                self._switch.switched(self, data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
             self._refuse(error)

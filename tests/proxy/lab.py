@@ -6,14 +6,15 @@ Nothing here waits by sleeping; everything that waits has `DEADLINE`.
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 
-from router.catalog import Address, Catalog, Model, Target
+from launchers.base import Dialect
+from router.catalog import Address, Catalog, Group, Manner, Model, Target
 from router.console.metrics import Metrics
 from router.console.public import Public
 from router.measures import Measures, Record
@@ -308,6 +309,7 @@ class Lab:
         self.pools: list[Pool] = []
         self.wires: list[Wire] = []
         self.targets: list[Target] = []
+        self._homes: dict[Target, Model] = {}
         self.server = Server(
             Public(self.catalog, Metrics(self.measures, self.catalog, list)).app(),
             self.limits,
@@ -332,13 +334,38 @@ class Lab:
     async def answering(self, *answers: bytes, **target: Any) -> Engine:
         return (await self.engine(**target)).answering(*answers)
 
-    def add(self, engine: Engine, *, served: str = "m", paths: Any = ..., **more: Any) -> Target:
+    def add(
+        self,
+        engine: Engine,
+        *,
+        of: Model | None = None,
+        served: str = "m",
+        paths: Any = ...,
+        dialect: Dialect = Dialect(),  # noqa: B008
+        names: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Target:
+        """A target of the model `of`; without one, of `m`."""
+        model = of or self.model
         every = {path: path for path in self.paths()} if paths is ... else paths
         address = Address("127.0.0.1", engine.port)
-        target = Target(f"m#{len(self.targets)}", address, served=served, paths=every, **more)
+        target = Target(f"{model.name}#{len(self.targets)}", address, served=served, paths=every, **more)
+        target.dialect, target.names = dialect, names or {}
         self.targets.append(target)
-        self.model.add(target)
+        self._homes[target] = model
+        model.add(target)
         return target
+
+    def declare(self, name: str, *groups: Group, kind: str = "chat", manner: Manner = Manner()) -> Model:  # noqa: B008
+        """Another model, behind those there are."""
+        model = Model(name, kind=kind, engine="test", limits=self.limits, manner=manner)
+        self.catalog.replace([*self.catalog, model], groups)
+        return model
+
+    def call(self, *names: str) -> None:
+        """More names for the model."""
+        self.model.aliases += names
+        self.catalog.replace([self.model])
 
     @staticmethod
     def paths() -> Sequence[str]:
@@ -371,7 +398,7 @@ class Lab:
                 wire.reset()
             await until(lambda: not self.in_work)
             await until(lambda: not any(target.in_flight for target in self.targets))
-            assert self.model.waiting == 0
+            assert not any(model.waiting for model in self.catalog)
             assert not any(pool.busy for pool in self._pools()), f"not given back: {self._pools()}"
         finally:
             await self._end()
@@ -395,7 +422,7 @@ class Lab:
 
     async def _end(self) -> None:
         for target in self.targets:
-            self.model.remove(target)
+            self._homes.get(target, self.model).remove(target)
         self.serving.cancel()
         await asyncio.gather(self.serving, return_exceptions=True)
         for server in self.server.servers:

@@ -173,7 +173,7 @@ async def test_json_may_be_split_at_any_byte(lab: Lab, body: bytes) -> None:
 
 
 async def test_the_public_name_is_written_as_json(lab: Lab) -> None:
-    lab.catalog._names['ü"\\'] = lab.model
+    lab.call('ü"\\')
     await lab.answering(answer(b'{"model":"m","x":1}'))
     reply = await lab.chat(json.dumps({"model": 'ü"\\'}).encode())
     assert reply.json() == {"model": 'ü"\\', "x": 1}

@@ -300,10 +300,10 @@ async def test_a_body_that_was_too_large_is_not_held_against_the_next_one(lab: L
 async def test_a_model_that_has_gone_is_not_remembered(lab: Lab) -> None:
     await echo(lab)
     wire = await warm(lab)
-    names, lab.catalog._names = lab.catalog._names, {}
+    lab.catalog.replace([])
     await wire.send(post(BODY))
     assert (await wire.response()).code == "model_not_found"
-    lab.catalog._names = names
+    lab.catalog.replace([lab.model])
     await wire.send(post(BODY))
     assert (await wire.response()).status == 200
 
