@@ -11,14 +11,14 @@ from typing import Literal
 
 import msgspec
 
-Body = Literal["json", "form", "none", "websocket"]
+Body = Literal["json", "form", "either", "none", "websocket"]
 
 
 class Path(msgspec.Struct, frozen=True):
     """`public` may hold `{id}`, which stands for what an earlier answer had as its `id`.
 
-    `body`: where a request has `model`: at the top of a JSON document; in a field of a multipart form, or in JSON where
-    that is what comes; nowhere; or, for a WebSocket, in the query. `beside`: servers have it beside `/v1`, not below.
+    `body`: where a request has `model`: at the top of a JSON document; in a field of a multipart form; in
+    `either` of them, by what comes; nowhere; or, for a WebSocket, in the query. `beside`: servers have it beside `/v1`, not below.
     `owner`: its answers' ids are asked for later, at the engine that gave them. `events`: with `stream: true` its answer is a stream of events; `named`:
     they have names (Anthropic's); `usage`: they tell the tokens only if `stream_options` asks for it.
     """
@@ -68,10 +68,10 @@ PATHS: dict[str, Path] = {
         Path("/v1/audio/speech"),
         Path("/v1/realtime", "websocket", _READ),
         Path("/v1/images/generations", owner=True),
-        Path("/v1/images/edits", "form", owner=True),
+        Path("/v1/images/edits", "either", owner=True),
         Path("/v1/images/variations", "form", owner=True),
         Path("/v1/images/{id}/content", "none", _READ),
-        Path("/v1/videos", owner=True),
+        Path("/v1/videos", "either", owner=True),
         Path("/v1/videos/{id}", "none", _CHANGE),
         Path("/v1/videos/{id}/content", "none", _READ),
     )
@@ -139,6 +139,6 @@ def _find_with_model(path: str) -> Route | None:
     rest, at = match[1], 0
     while (at := rest.find("/", at + 1)) > 0:
         found = _FIXED.get(rest[at:])
-        if found is not None and found.path.body in ("json", "form"):
+        if found is not None and found.path.body in ("json", "form", "either"):
             return Route(found.path, model=rest[:at])
     return None

@@ -131,13 +131,13 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """After an exchange: kept for the next one if it can be, else closed, whatever state it is in."""
         connection.leave()
-        if connection.closed:
-            return
         if connection.reusable and not (self.reuse and connection.used >= self.reuse):
             connection.expires = self.loop.time() + self.idle_time
             self.idle.append(connection)
-        else:
+            return
+        if not connection.closed:
             connection.abort()
+        self.lost(connection)
 
     def lost(self, connection: Connection) -> None:
         """It is closed."""

@@ -79,7 +79,7 @@ def check_head(path: Path, method: str, fields: Fields) -> None:
         allow = ", ".join(path.methods)
         raise MethodNotAllowed(f"{path.public} takes {allow}, not {method}", allow=allow)
     kind = fields.get(b"content-type", b"")
-    if path.body in ("json", "form") and kind != b"application/json":
+    if path.body in ("json", "form", "either") and (kind != b"application/json" or path.body == "form"):
         _check_type(path, kind.partition(b";")[0].strip().lower().decode("latin-1"))
     if fields.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
@@ -92,7 +92,7 @@ def not_served(model: Model, path: Path, others: Sequence[str]) -> NotSupported:
 
 
 def is_form(path: Path, fields: Fields) -> bool:
-    return path.body == "form" and b"json" not in fields.get(b"content-type", b"").partition(b";")[0].lower()
+    return path.body == "form" or (path.body == "either" and b"multipart/" in fields.get(b"content-type", b"").lower())
 
 
 def read_json(route: Route, head: Head, body: bytes) -> Request:
@@ -122,7 +122,9 @@ def _with_model(body: bytes, model: str) -> bytes:
 
 def _check_type(path: Path, kind: str) -> None:
     is_json = kind in ("", "application/json") or kind.endswith("+json")
-    if path.body == "form" and kind != "multipart/form-data" and (kind == "" or not is_json):
+    if kind == "multipart/form-data" and path.body != "json":
+        return
+    if path.body == "form":
         raise UnsupportedMedia(f"{path.public} takes multipart/form-data, not {kind or 'a body without a type'}")
-    if path.body == "json" and not is_json:
+    if not is_json:
         raise UnsupportedMedia(f"{path.public} takes JSON, not {kind}; send `Content-Type: application/json`")

@@ -19,12 +19,12 @@ ANSWERS = {
     "/v1/rerank": b'{"results":[{"index":0,"relevance_score":0.5}]}',
     "/v2/rerank": b'{"results":[{"index":0,"relevance_score":0.5}]}',
 }
-PLAIN = [path.public for path in PATHS.values() if path.body in ("json", "form")]
+PLAIN = [path.public for path in PATHS.values() if path.body in ("json", "form", "either")]
 FOLLOW_UPS = [path for path in PATHS.values() if path.body == "none"]
 
 
 def request(public: str, path: bytes = b"", model: bytes = BODY) -> bytes:
-    if PATHS[public].body == "form":
+    if PATHS[public].body in ("form", "either"):
         return post(FORM, path or public.encode(), kind=b"multipart/form-data; boundary=B")
     if public.endswith("/rerank"):
         model = model[:-1] + b',"query":"q","documents":["d"]}'
@@ -54,6 +54,13 @@ async def test_each_path_is_found_as_clients_spell_it(lab: Lab, public: str) -> 
     for spelling in spellings:
         assert (await lab.ask(request(public, spelling.encode()))).status == 200, spelling
     assert {seen.target.partition(b"?")[0] for seen in engine.requests} == {b"/own"}
+
+
+@pytest.mark.parametrize("public", [path.public for path in PATHS.values() if path.body == "either"])
+async def test_some_take_json_as_well_as_a_form(lab: Lab, public: str) -> None:
+    engine = await lab.answering(OK, served="inner")
+    assert (await lab.ask(post(BODY, public.encode()))).status == 200
+    assert engine.requests[0].body == b'{"model":"inner"}'
 
 
 @pytest.mark.parametrize("spelling", [b"/rerank", b"/reranking", b"/v1/reranking"])
