@@ -16,6 +16,7 @@ MAKERS: Final[dict[str, Callable[[Path], None]]] = {
     "chat-end.gguf": partial(llama.write_gguf, shape=llama.ENDS),
     "chat-slow.gguf": partial(llama.write_gguf, shape=llama.SLOW),
     "embedding.gguf": bert.write_gguf,
+    "lora.gguf": llama.write_lora_gguf,
     "rerank.gguf": partial(bert.write_gguf, rerank=True),
     "hf/chat": llama.write_folder,
     "hf/chat-end": partial(llama.write_folder, shape=llama.ENDS),

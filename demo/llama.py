@@ -5,6 +5,7 @@ so greedy decoding goes round the sentence whatever the prompt was. Attention an
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,9 @@ Array = npt.NDArray[np.float32]
 
 NORM_EPSILON: Final = 1e-5
 SEED: Final = 0
+LORA_RANK: Final = 8
+LORA_ALPHA: Final = 16
+_LORA_MODULES: Final = {"q": "attn_q", "v": "attn_v", "o": "attn_output"}  # Hugging Face's names and GGUF's
 
 
 @dataclass(frozen=True)
@@ -233,37 +237,57 @@ def _write_tokenizer(path: Path, shape: Shape, vocab: vocabulary.Vocabulary) -> 
     _write_json(path / "tokenizer_config.json", settings)
 
 
-def write_lora(path: Path, shape: Shape = ENDLESS, rank: int = 8) -> None:
+def write_lora(path: Path, shape: Shape = ENDLESS) -> None:
     """A LoRA adapter for the folder of the same shape: loud noise, so that the text visibly changes."""
     from safetensors.numpy import save_file  # noqa: PLC0415 - as above
 
-    random = np.random.default_rng(7)
-    width = shape.heads * shape.head_dim
-    sizes = {
-        "q_proj": (shape.dim, width),
-        "v_proj": (shape.dim, shape.kv_heads * shape.head_dim),
-        "o_proj": (width, shape.dim),
-    }
     state: dict[str, Array] = {}
-    for number in range(shape.layers):
-        for module, (columns, rows) in sizes.items():
-            name = f"base_model.model.model.layers.{number}.self_attn.{module}"
-            state[f"{name}.lora_A.weight"] = random.normal(0, 0.5, (rank, columns)).astype(np.float32)
-            state[f"{name}.lora_B.weight"] = random.normal(0, 0.5, (rows, rank)).astype(np.float32)
+    for number, module, (a, b) in _lora(shape):
+        name = f"base_model.model.model.layers.{number}.self_attn.{module}_proj"
+        state |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
     path.mkdir(parents=True, exist_ok=True)
     save_file(state, path / "adapter_model.safetensors", metadata={"format": "pt"})
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "r": rank,
-        "lora_alpha": 2 * rank,
+        "r": LORA_RANK,
+        "lora_alpha": LORA_ALPHA,
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
-        "target_modules": list(sizes),
+        "target_modules": [f"{module}_proj" for module in _LORA_MODULES],
         "base_model_name_or_path": "chat",
     }
     _write_json(path / "adapter_config.json", settings)
+
+
+def write_lora_gguf(path: Path, shape: Shape = ENDLESS) -> None:
+    """The same adapter for the GGUF file of the same shape."""
+    import gguf  # noqa: PLC0415 - as above
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(LORA_ALPHA))
+    for number, module, (a, b) in _lora(shape):
+        name = f"blk.{number}.{_LORA_MODULES[module]}.weight"
+        writer.add_tensor(f"{name}.lora_a", a)
+        writer.add_tensor(f"{name}.lora_b", _interleave_halves(b, shape.heads) if module == "q" else b)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _lora(shape: Shape) -> Iterator[tuple[int, str, tuple[Array, Array]]]:
+    """The layer, the module and the two matrices, (rank, in) and (out, rank), of each part of the adapter."""
+    random = np.random.default_rng(7)
+    width = shape.heads * shape.head_dim
+    sizes = {"q": (shape.dim, width), "v": (shape.dim, shape.kv_heads * shape.head_dim), "o": (width, shape.dim)}
+    for number in range(shape.layers):
+        for module, (columns, rows) in sizes.items():
+            a, b = (random.normal(0, 0.5, size) for size in ((LORA_RANK, columns), (rows, LORA_RANK)))
+            yield number, module, (a.astype(np.float32), b.astype(np.float32))
 
 
 def _write_json(path: Path, value: object) -> None:

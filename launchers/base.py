@@ -33,9 +33,10 @@ class Refusal(Exception):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where a model's weights are: a Hugging Face id (`hub`), a ModelScope id, or the path of a folder or a file."""
+    """Where a model's weights are: a Hugging Face id (`hub`), a ModelScope id, the path of a folder or a file, or what
+    the engine's own library calls it."""
 
-    where: Literal["hub", "modelscope", "folder", "file"]
+    where: Literal["hub", "modelscope", "folder", "file", "library"]
     value: str
 
 
@@ -70,11 +71,18 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """GET `path` answers with one of `statuses` exactly when the engine can serve. `key`: send the engine's key."""
+    """GET `path` answers with one of `statuses` exactly when the engine can serve; with a `body`, POST of that JSON.
+
+    `never`: statuses by which it says that it never will. `patience`: seconds for the answer; an engine that answers
+    only when it has loaded is asked once. `key`: send the engine's key.
+    """
 
     path: str
     statuses: tuple[int, ...] = (200,)
     key: bool = False
+    body: bytes = b""
+    never: tuple[int, ...] = ()
+    patience: float = 5.0
 
 
 class KeepAlive(msgspec.Struct, frozen=True):
@@ -88,8 +96,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """Where an engine differs from what clients send it and expect of it. The defaults are an engine that does not.
 
     Of requests:
-    `takes`: the only members of a JSON body that it takes, by public path; others are left out on the way (a path that
-    is not named takes all). `nulls`: whether it reads `null` as "not set"; else nulls at the top are left out.
+    `defaults`: members that it gets where the client says nothing, by public path. `takes`: the only members of a JSON
+    body that it takes, by public path; others are left out on the way (a path that is not named takes all). `nulls`:
+    whether it reads `null` as "not set"; else nulls at the top are left out.
     `max_inputs`: embeddings in one request; more are asked in parts. `tokens`: whether embeddings may be token numbers.
     `base64`: whether it has `encoding_format: base64`; else the router encodes its floats. `texts`: its rerank takes
     `texts` and answers with a bare list (TEI's), else `documents` and `results`.
@@ -100,6 +109,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     well.
     """
 
+    defaults: Mapping[str, Mapping[str, Any]] = {}
     takes: Mapping[str, frozenset[str]] = {}
     nulls: bool = True
     max_inputs: int | None = None

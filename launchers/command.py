@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from launchers import devices, programs
+from launchers import adapters, devices, programs
 from launchers.base import Command, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.kinds import KIND_PATHS, PUBLIC_PATHS
 
@@ -52,7 +52,7 @@ class CommandLauncher:
     name = "command"
     summary = "any program that serves HTTP on a port it is told"
     Options: type[msgspec.Struct] = CommandOptions
-    kinds: tuple[Kind, ...] = ("chat", "embedding", "rerank", "transcription", "speech", "image")
+    kinds: tuple[Kind, ...] = ("chat", "embedding", "rerank", "transcription", "speech", "image", "video")
     default_kind: Kind = "chat"
     recipes: Mapping[str, Recipe] = {}
 
@@ -66,6 +66,7 @@ class CommandLauncher:
     def command(self, launch: Launch) -> Command:
         options: CommandOptions = launch.options
         probe = Probe(options.ready, (options.ready_status,), key=options.key_env is not None)
+        adapters.refuse(launch, "engine: command", "add the adapters to options.argv, and an alias for each")
         key = {options.key_env: launch.key} if options.key_env else {}
         return Command(
             argv=(*launch.program.argv, *_filled(launch, options.argv[1:]), *launch.args),

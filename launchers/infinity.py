@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import devices, programs
-from launchers.base import CPU_TORCH, Command, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
+from launchers import adapters, devices, programs
+from launchers.base import CPU_TORCH, Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import switch, value
 
 Meta = msgspec.Meta
@@ -66,8 +66,11 @@ class InfinityOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
 _PREFIX = "/v1"
 _PATHS: Mapping[Kind, Mapping[str, str]] = {
     "embedding": {"/v1/embeddings": "/v1/embeddings"},
-    "rerank": dict.fromkeys(("/v1/rerank", "/rerank", "/v2/rerank"), "/v1/rerank"),
+    # A model with several labels classifies instead of ranking; infinity says which a model can.
+    "rerank": {**dict.fromkeys(("/v1/rerank", "/v2/rerank"), "/v1/rerank"), "/classify": "/v1/classify"},
 }
+# `dimensions: null` is refused, and so are token numbers, and the 2,049th input.
+_DIALECT = Dialect(nulls=False, tokens=False, max_inputs=2048)
 _ENV = {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "PYTHONUNBUFFERED": "1"}
 _HEALTH = Probe("/health")
 
@@ -88,6 +91,7 @@ class Infinity:
         return Program((str(found),)) if found else None
 
     def command(self, launch: Launch) -> Command:
+        adapters.refuse(launch, "infinity", "remove `lora`, and give a model that has the adapter merged in")
         return Command(
             argv=(*launch.program.argv, "v2", "--model-id", _model(launch), *_flags(launch), *launch.args),
             env={**_ENV, "INFINITY_API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
@@ -97,6 +101,7 @@ class Infinity:
             served=launch.name,
             paths=_PATHS[launch.kind],
             keep_alive=KeepAlive(idle=4),
+            dialect=_DIALECT,
         )
 
 

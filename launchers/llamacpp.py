@@ -26,7 +26,7 @@ class LlamaCpp:
     name = "llamacpp"
     summary = "llama.cpp: GGUF models on CPUs and GPUs"
     Options: type[msgspec.Struct] = LlamaCppOptions
-    kinds: tuple[Kind, ...] = ("chat", "embedding", "rerank")
+    kinds: tuple[Kind, ...] = llamacpp_server.KINDS
     default_kind: Kind = "chat"
     recipes: Mapping[str, Recipe] = {
         "xllamacpp": Recipe(lock="llamacpp.lock", check="lib/python3*/site-packages/xllamacpp"),

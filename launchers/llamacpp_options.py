@@ -72,6 +72,14 @@ class LlamaCppOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
         ),
     ] = None
     lora: Annotated[list[str] | None, Meta(description="Files of LoRA adapters (GGUF) to apply.")] = None
+    lora_on_request: Annotated[
+        bool | None,
+        Meta(
+            description="Apply an adapter of `lora` only where a request asks for it. An alias makes one a public "
+            "name: `aliases: {my-adapter: {set: {lora: [{id: 0, scale: 1}]}}}`, where id counts the files from 0. "
+            "Prompts are then computed anew each time, since llama.cpp mixes up what its adapters have computed."
+        ),
+    ] = None
     mmproj: Annotated[
         str | None, Meta(description="File of the multimodal projector, for models that take images or sound.")
     ] = None

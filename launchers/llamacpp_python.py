@@ -3,21 +3,25 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from launchers import devices, gguf, programs
-from launchers.base import Command, KeepAlive, Kind, Launch, Probe, Program, Refusal
+from launchers import adapters, devices, gguf, programs
+from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Refusal
 from launchers.flags import value
+from launchers.kinds import same
 from launchers.llamacpp_options import LlamaCppOptions
 
 _PATHS: Mapping[Kind, Mapping[str, str]] = {
-    "chat": {path: path for path in ("/v1/chat/completions", "/v1/completions")},
-    "embedding": {"/v1/embeddings": "/v1/embeddings"},
+    "chat": same("/v1/chat/completions", "/v1/completions"),
+    "embedding": same("/v1/embeddings"),
 }
 # What llama.cpp calls the number formats and split modes in its C interface.
 _CACHE_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30,
 }  # fmt: skip
 _SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
-_ELSEWHERE = ("pooling", "jinja", "chat_template", "reasoning_format", "mmproj")
+_ELSEWHERE = ("pooling", "jinja", "chat_template", "reasoning_format", "mmproj", "lora_on_request")
+# `temperature: null` is refused, and so are token numbers; base64 is answered with numbers, and a stream never says its
+# usage.
+_DIALECT = Dialect(nulls=False, tokens=False, base64=False)
 # Its settings are read from the environment without a prefix, and HOST and PORT there override the flags.
 _SCRUB = (
     *("HOST", "PORT", "API_KEY", "SSL_KEYFILE", "SSL_CERTFILE", "INTERRUPT_REQUESTS", "DISABLE_PING_EVENTS"),
@@ -42,6 +46,7 @@ def program_in(place: Path) -> Program | None:
 def command(launch: Launch) -> Command:
     if launch.kind not in _PATHS:
         raise Refusal("kind", f"llama-cpp-python serves no {launch.kind}", "set options.form to server or xllamacpp")
+    adapters.refuse(launch, "llama-cpp-python", "set options.form to server or xllamacpp, and see options.lora")
     return Command(
         argv=(*launch.program.argv, *_model(launch), *_flags(launch), *launch.args),
         env={"API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
@@ -52,6 +57,7 @@ def command(launch: Launch) -> Command:
         paths=_PATHS[launch.kind],
         keep_alive=KeepAlive(idle=4),
         concurrency=1,
+        dialect=_DIALECT,
     )
 
 

@@ -4,21 +4,29 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from launchers import devices, gguf, programs
-from launchers.base import Command, KeepAlive, Kind, Launch, Probe, Program, Refusal
+from launchers import adapters, devices, gguf, programs
+from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Refusal
 from launchers.flags import joined, switch, value
+from launchers.kinds import same
 from launchers.llamacpp_options import LlamaCppOptions
 
 _WRAPPER = Path(__file__).with_name("xllamacpp_server.py")
-_RERANK = dict.fromkeys(("/v1/rerank", "/rerank", "/v2/rerank"), "/v1/rerank")
-_TOKENS = {path: path for path in ("/tokenize", "/detokenize")}
-_CHAT = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+_TOKENS = ("/tokenize", "/detokenize")
 _PATHS: Mapping[Kind, Mapping[str, str]] = {
-    "chat": {path: path for path in _CHAT} | _TOKENS,
-    "embedding": {"/v1/embeddings": "/v1/embeddings"} | _TOKENS,
-    "rerank": _RERANK | _TOKENS,
+    "chat": same(
+        *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
+        *("/apply-template", "/infill", *_TOKENS),
+    ),
+    "embedding": same("/v1/embeddings", *_TOKENS),
+    "rerank": {**dict.fromkeys(("/v1/rerank", "/v2/rerank"), "/v1/rerank"), **same(*_TOKENS)},
+    # A chat model that hears, with its projector in options.mmproj.
+    "transcription": same("/v1/audio/transcriptions"),
 }
-_KIND_FLAGS: Mapping[Kind, tuple[str, ...]] = {"chat": (), "embedding": ("--embeddings",), "rerank": ("--reranking",)}
+KINDS: tuple[Kind, ...] = tuple(_PATHS)
+_KIND_FLAGS: Mapping[Kind, tuple[str, ...]] = {"embedding": ("--embeddings",), "rerank": ("--reranking",)}
+# `encoding_format: null` is a 500. A rerank's scores are the model's logits.
+# Its streams tell the tokens unasked, in `timings`, which would stand elsewhere if it were asked for usage.
+_DIALECT = Dialect(nulls=False, logits=True)
 _ATTENTION: Mapping[bool | str | None, str | None] = {True: "on", False: "off", "auto": "auto", None: None}
 # Every flag has an LLAMA_ARG_ variable. AIP_MODE=PREDICTION (a Vertex AI host) would move the port.
 _SCRUB = ("LLAMA_ARG_*", "LLAMA_API_KEY", "LLAMA_SERVER_*", "AIP_*")
@@ -45,6 +53,7 @@ def wrapper_in(place: Path) -> Program | None:
 
 
 def command(launch: Launch) -> Command:
+    adapters.refuse(launch, "llama.cpp", "use options.lora and options.lora_on_request, which say how")
     return Command(
         argv=(*launch.program.argv, *_model(launch), *_flags(launch), *launch.args),
         env={"LLAMA_API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
@@ -56,6 +65,7 @@ def command(launch: Launch) -> Command:
         # It says so itself: `Keep-Alive: timeout=5, max=100`.
         keep_alive=KeepAlive(idle=4, requests=100),
         concurrency=_slots(launch),
+        dialect=_DIALECT,
     )
 
 
@@ -88,7 +98,7 @@ def _flags(launch: Launch) -> list[str]:
         *("--alias", launch.name, "--host", launch.host, "--port", str(launch.port)),
         *("--metrics", "--no-webui"),
         *("--threads-http", str(_slots(launch) + _SPARE_THREADS)),
-        *_KIND_FLAGS[launch.kind],
+        *_KIND_FLAGS.get(launch.kind, ()),
         *value("--ctx-size", options.context),
         *value("--parallel", options.slots),
         *_devices(launch, options),
@@ -97,9 +107,19 @@ def _flags(launch: Launch) -> list[str]:
         *switch("--jinja", options.jinja),
         *value("--chat-template-file", options.chat_template),
         *value("--reasoning-format", options.reasoning_format),
-        *joined("--lora", options.lora),
+        *_lora(options),
         *value("--mmproj", options.mmproj),
     ]
+
+
+def _lora(options: LlamaCppOptions) -> list[str]:
+    if not options.lora_on_request:
+        return joined("--lora", options.lora)
+    if not options.lora:
+        raise Refusal("options.lora_on_request", "there is no adapter", "name their files in options.lora")
+    # `--lora-init-without-apply` applies them all the same, to the first request that does not say which. And a slot
+    # keeps its prompt's cache when the next request has no adapter and the last one had: nonsense, seen in b11549.
+    return [*joined("--lora-scaled", [f"{file}:0" for file in options.lora]), "--no-cache-prompt"]
 
 
 def _devices(launch: Launch, options: LlamaCppOptions) -> list[str]:

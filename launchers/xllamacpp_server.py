@@ -52,6 +52,7 @@ def _add_computing(arguments: argparse.ArgumentParser) -> None:
     add("-fa", "--flash-attn", choices=("on", "off", "auto"))
     add("-ctk", "--cache-type-k", metavar="TYPE")
     add("-ctv", "--cache-type-v", metavar="TYPE")
+    add("--cache-prompt", action=argparse.BooleanOptionalAction, default=True)
     add("-cram", "--cache-ram", type=int, metavar="MIB")
     add("--no-warmup", dest="warmup", action="store_false")
 
@@ -63,6 +64,7 @@ def _add_text(arguments: argparse.ArgumentParser) -> None:
     add("--chat-template-kwargs", type=json.loads, metavar="JSON")
     add("--reasoning-format", choices=("none", "auto", "deepseek", "deepseek-legacy"))
     add("--lora", action="append", default=[], metavar="FILE[,FILE]")
+    add("--lora-scaled", action="append", default=[], metavar="FILE:SCALE[,FILE:SCALE]")
     add("-mm", "--mmproj", metavar="FILE")
 
 
@@ -78,7 +80,7 @@ def parameters(given: argparse.Namespace, key: str) -> Any:
     params.model_alias = set((given.alias or Path(given.model).stem).split(","))
     params.endpoint_metrics, params.endpoint_slots, params.ui = given.metrics, given.slots, given.webui
     params.embedding = given.embedding or given.rerank
-    params.warmup, params.use_jinja = given.warmup, given.jinja
+    params.warmup, params.use_jinja, params.cache_prompt = given.warmup, given.jinja, given.cache_prompt
     _set_slots(params, given)
     _set_numbers(params, given)
     _set_choices(params, given, xlc)
@@ -135,9 +137,11 @@ def _set_choices(params: Any, given: argparse.Namespace, xlc: Any) -> None:
 def _set_text(params: Any, given: argparse.Namespace, xlc: Any) -> None:
     if given.chat_template_file:
         params.chat_template = Path(given.chat_template_file).read_text(encoding="utf-8")
-    adapters = [path for group in given.lora for path in group.split(",")]
+    adapters = [(path, 1.0) for group in given.lora for path in group.split(",")]
+    scaled = [one.rpartition(":") for group in given.lora_scaled for one in group.split(",")]
+    adapters += [(path, float(scale)) for path, _, scale in scaled]
     if adapters:
-        params.lora_adapters = [xlc.CommonAdapterLoraInfo(path, 1.0) for path in adapters]
+        params.lora_adapters = [xlc.CommonAdapterLoraInfo(path, scale) for path, scale in adapters]
 
 
 def _layers(given: str | None) -> int | None:

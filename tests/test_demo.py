@@ -168,3 +168,15 @@ def test_the_adapter_fits_the_folder(made: Path) -> None:
         rows, columns = state[f"{module}.weight"].shape
         assert tensor.shape == {"A.weight": (8, columns), "B.weight": (rows, 8)}[side]
     assert len(adapter) == 2 * 2 * 3
+
+
+def test_the_adapter_is_the_same_one_for_gguf(made: Path) -> None:
+    theirs, ours = load_file(made / "hf/lora/adapter_model.safetensors"), tensors(made / "lora.gguf")
+    layer = "base_model.model.model.layers.1.self_attn"
+    for name, module in (("attn_v", "v_proj"), ("attn_output", "o_proj")):
+        assert (ours[f"blk.1.{name}.weight.lora_a"] == theirs[f"{layer}.{module}.lora_A.weight"]).all()
+        assert (ours[f"blk.1.{name}.weight.lora_b"] == theirs[f"{layer}.{module}.lora_B.weight"]).all()
+    assert len(ours) == len(theirs)
+    kind = gguf.GGUFReader(made / "lora.gguf").get_field("general.type")
+    assert kind is not None
+    assert kind.contents() == "adapter"

@@ -87,7 +87,7 @@ def _source(scope: Scope, launcher: Launcher, entry: Entry) -> Source | None:
     if "model" in entry.bad:
         return None
     if entry.values.model is not None:
-        return sources.resolve(scope, entry.values.model, (*entry.where, "model"))
+        return sources.resolve(scope, entry.values.model, (*entry.where, "model"), launcher.name)
     if not is_described(launcher):
         remedy = "add `model:` with a Hugging Face id, a folder or a file"
         scope.document.fault(entry.where, f"{launcher.name} needs a `model`", remedy)

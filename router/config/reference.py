@@ -1,26 +1,30 @@
-"""`configs/reference.yaml` and `configs/router.schema.json`, made from the descriptions in the Structs.
+"""`configs/reference.yaml`, `configs/router.schema.json` and `docs/engines/`, made from the Structs' descriptions.
 
-`python -m router.config.reference` writes both anew; a test holds them in step.
+`python -m router.config.reference` writes them anew; a test holds them in step.
 """
 
 import json
 import sys
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from launchers import LAUNCHERS
 from launchers.base import Launcher
+from router.config.engine_pages import pages
 from router.config.groups import FOR_GROUPS
-from router.config.json_schema import about, default_of, json_schema, leaves
+from router.config.json_schema import about, default_of, json_schema
+from router.config.programs import is_described
+from router.config.samples import COMMAND, model_of
 from router.config.schema import KeyEntry, LogEntry, ModelEntry, RouterFile, Shared
+from router.config.shapes import inline, shape
 
-__all__ = ["json_schema", "main", "reference", "schema_text"]
+__all__ = ["PAGES", "files", "json_schema", "main", "reference"]
 
-REFERENCE, SCHEMA = "reference.yaml", "router.schema.json"
+REFERENCE, SCHEMA, PAGES = "configs/reference.yaml", "configs/router.schema.json", "docs/engines"
 WIDTH = 120
 HEAD = """\
 # yaml-language-server: $schema=./router.schema.json
@@ -34,10 +38,8 @@ HEAD = """\
 #
 # Made by `python -m router.config.reference`: change the descriptions in router/config/schema.py and launchers/.
 """
-_MODELS = {"vllm": "Qwen/Qwen3-8B", "llamacpp": "Qwen/Qwen3-8B-GGUF:Q4_K_M", "infinity": "BAAI/bge-m3"}
 _OF_A_GROUP = [f"`{field}`" for field in FOR_GROUPS if field != "group"]
 _REMOTE = ("url", "api_key", "api_key_file", "upstream_model")
-_COMMAND = {"argv": ["python3", "server.py", "--port", "${PORT}"]}
 
 
 def reference() -> str:
@@ -45,13 +47,21 @@ def reference() -> str:
     return "\n".join([HEAD, *_top()]) + "\n"
 
 
-def schema_text() -> str:
+def _schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def main(folder: str = "configs") -> None:
-    for name, text in ((REFERENCE, reference()), (SCHEMA, schema_text())):
-        (Path(folder) / name).write_text(text, encoding="utf-8")
+def files() -> dict[str, str]:
+    """All that is made, by its path in the repository."""
+    made = {f"{PAGES}/{name}.md": text for name, text in pages().items()}
+    return {REFERENCE: reference(), SCHEMA: _schema_text(), **made}
+
+
+def main(repository: str = ".") -> None:
+    for name, text in files().items():
+        path = Path(repository, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _top() -> Iterator[str]:
@@ -73,7 +83,7 @@ def _keys() -> Iterator[str]:
         yield from (f"#   {line}" for line in _wrapped(f"{field.name}: {about(field.type)[0]}", 4))
     yield "#keys:"
     for way, holder in zip((field for field in others if field.name in ("hash", "key")), ("dify", "n8n"), strict=True):
-        yield f"#  - {_inline({name.name: holder, way.name: about(way.type)[1][0]})}"
+        yield f"#  - {inline({name.name: holder, way.name: about(way.type)[1][0]})}"
     yield ""
 
 
@@ -109,7 +119,10 @@ def _engine(launcher: Launcher, *, whole: bool) -> Iterator[str]:
     """One model of this engine, with its options; the first one shows what all models have."""
     yield from _prose(f"engine: {launcher.name}, {launcher.summary.removeprefix(f'{launcher.name}: ')}", 2)
     yield f"  with-{launcher.name}:"
-    live = {"engine": launcher.name, "model": _MODELS.get(launcher.name)}
+    live = {
+        "engine": launcher.name,
+        "model": None if is_described(launcher) else model_of(launcher.name, launcher.default_kind),
+    }
     if whole:
         yield from _prose("What stands in `defaults` may stand in each model too.", 4)
         yield ""
@@ -120,7 +133,7 @@ def _engine(launcher: Launcher, *, whole: bool) -> Iterator[str]:
         yield from (f"    {name}: {value}" for name, value in live.items() if value)
     yield "    options:"
     for field in msgspec.structs.fields(launcher.Options):
-        yield from _setting(field, 6, _COMMAND if launcher.name == "command" else {})
+        yield from _setting(field, 6, COMMAND if is_described(launcher) else {})
 
 
 def _setting(field: msgspec.structs.FieldInfo, indent: int, live: dict[str, Any] | None = None) -> Iterator[str]:
@@ -130,30 +143,13 @@ def _setting(field: msgspec.structs.FieldInfo, indent: int, live: dict[str, Any]
     value = (live or {}).get(field.name)
     if value is None and default not in (None, [], {}):
         value = default
-    others = [_inline(example) for example in examples[0 if value is not None else 1 :] if example != value]
+    others = [inline(example) for example in examples[0 if value is not None else 1 :] if example != value]
     yield from _prose(f"{description} Or: {'; '.join(others)}" if others else description, indent)
     if value is not None:
-        yield f"{space}{field.name}: {_inline(value)}"
+        yield f"{space}{field.name}: {inline(value)}"
     else:
-        yield f"{space}#{field.name}: {_inline(examples[0]) if examples else _shape(field.type)}"
+        yield f"{space}#{field.name}: {inline(examples[0]) if examples else shape(field.type)}"
     yield ""
-
-
-def _shape(kind: Any) -> str:
-    """What may stand there, for a setting without an example."""
-    return " | ".join(_shape_of(leaf, metas) for leaf, metas in leaves(kind) if leaf is not type(None))
-
-
-def _shape_of(kind: Any, metas: Collection[msgspec.Meta]) -> str:
-    if get_origin(kind) is Literal:
-        return " | ".join(map(str, get_args(kind)))
-    if get_origin(kind) is list:
-        return f"[{_shape(get_args(kind)[0])}, …]"
-    if get_origin(kind) is dict:
-        return f"{{{_shape(get_args(kind)[0])}: {_shape(get_args(kind)[1])}, …}}"
-    names: dict[Any, str] = {bool: "true | false", int: "NUMBER", float: "NUMBER", str: "TEXT"}
-    least = next((meta.ge for meta in metas if meta.ge is not None), None)
-    return names[kind] if least is None else f"{names[kind]} (from {least})"
 
 
 def _prose(text: str, indent: int) -> list[str]:
@@ -162,17 +158,6 @@ def _prose(text: str, indent: int) -> list[str]:
 
 def _wrapped(text: str, indent: int) -> list[str]:
     return textwrap.wrap(text, WIDTH - indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _inline(value: Any) -> str:
-    """As YAML on one line."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{name}: {_inline(part)}' for name, part in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_inline, value))}]"
-    if isinstance(value, str):
-        return json.dumps(value) if set(value) & set("{}[]$#*&!|>'\"%@`") else value
-    return json.dumps(value)
 
 
 if __name__ == "__main__":

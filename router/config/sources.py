@@ -9,11 +9,19 @@ from router.config.scope import Scope
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 MODELSCOPE = "modelscope://"
+_LIBRARIES = {"ollama": re.compile(r"\w[\w.-]*(/[\w.-]+)*(:[\w.-]+)?")}
+"""What engines with a library of their own call a model in it."""
 _REMEDY = "give a folder, a file, a Hugging Face id like org/name, or modelscope://org/name"
 
 
-def resolve(scope: Scope, text: str, where: Where) -> Source | None:
-    """None with its fault in the document. What stands on disk comes before an id of the same name."""
+def resolve(scope: Scope, text: str, where: Where, engine: str = "") -> Source | None:
+    """None with its fault in the document."""
+    library = _LIBRARIES.get(engine)
+    return Source("library", text) if library and library.fullmatch(text) else _anywhere(scope, text, where)
+
+
+def _anywhere(scope: Scope, text: str, where: Where) -> Source | None:
+    """What stands on disk comes before an id of the same name."""
     if text.startswith(MODELSCOPE):
         return _modelscope(scope, text.removeprefix(MODELSCOPE), where)
     if "://" in text:

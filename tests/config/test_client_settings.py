@@ -8,6 +8,7 @@ import yaml
 
 from router.config import Config, Edits, EngineSpec, GroupSpec, RemoteSpec, Wants, first_share, launch, load
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "configs/clients.yaml"
 KEY = "hunter2-hunter2"
 
 
@@ -151,3 +152,17 @@ def test_adapters_are_found_beside_the_file_or_on_the_hub_and_told_to_the_launch
     assert spec.lora == found
     assert launch(spec, port=1, key="", gpus=first_share(spec)).lora == found
     assert set(spec.edits) == {"m", *found}
+
+
+def test_the_example_for_clients_is_without_a_fault() -> None:
+    """With the demo's models, and the wheel of llama.cpp that is in the router's own environment."""
+    config = load(EXAMPLE, list, {})
+    nothink = {"chat_template_kwargs": {"enable_thinking": False}}
+    usual = Edits(drop=("user", "metadata"), default={"max_tokens": 2048})
+    assert config.models[0].edits == {
+        "qwen": usual,
+        "gpt-4o-mini": usual,
+        "qwen-nothink": Edits(drop=usual.drop, default=usual.default, set=nothink),
+        "qwen-exact": Edits(drop=usual.drop, default=usual.default, set={"temperature": 0, "seed": 1}),
+    }
+    assert [group.members for group in config.groups] == [(("qwen", 3), ("spare", 1))]

@@ -1,50 +1,12 @@
 """What is wrong in a file is said all at once: for each text, exactly what `router check` prints."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from checking import faults, read, starts
 
-from router.config import Config, ConfigError, load
-
-
-class Gpu:
-    def __init__(self, index: int) -> None:
-        self.index, self.uuid = index, f"GPU-{index}"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Holds a model's file, and an environment with vLLM in it."""
-    (tmp_path / "m.gguf").touch()
-    (tmp_path / "venv/bin").mkdir(parents=True)
-    (tmp_path / "venv/bin/vllm").touch()
-    return tmp_path
-
-
-def read(folder: Path, text: str | bytes, environment: Mapping[str, str] | None = None) -> Config:
-    file = folder / "router.yaml"
-    file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load(file, lambda: [Gpu(0), Gpu(1)], environment or {})
-
-
-def faults(folder: Path, text: str | bytes, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Each as `LINE PATH: PROBLEM; REMEDY`."""
-    try:
-        read(folder, text, environment)
-    except ConfigError as error:
-        return [
-            f"{fault.line} {fault.render('F').partition(': ')[2]}".replace(str(folder), "DIR") for fault in error.faults
-        ]
-    return []
-
-
-def starts(found: list[str], expected: list[str]) -> bool:
-    return len(found) == len(expected) and all(
-        line.startswith(start) for line, start in zip(found, expected, strict=True)
-    )
-
+from router.config import ConfigError, load
 
 ONE = "models: {a: {url: http://h/v1}}\n"
 VLLM = "models: {a: {engine: vllm, environment: venv, model: org/name, "
@@ -184,113 +146,17 @@ FAULTS: list[tuple[str, list[str]]] = [
         "8 models.g.api_key_file: both `api_key` and `api_key_file`; keep one of them",
         "9 models.h.url: not a base address;",
     ]),
-    # changes of requests
-    ("models:\n  a:\n    url: http://h\n    drop: [stream, model, model.x, a..b, '', .a, u, x.y]\n"
-     "    set: {stream: true, u: 1, x: {y: s3cret}, f: [{g: .inf}], n: 99999999999999999999}\n"
-     "    default: {model: s3cret, d: .nan}", [
-        "4 models.a.drop[0]: the router's own: the form of the answer follows from it; remove it",
-        "4 models.a.drop[1]: the router's own: it is how a request finds its engine; remove it",
-        "4 models.a.drop[2]: the router's own: it is how a request",
-        "4 models.a.drop[3]: a dot without a name; write names with one dot between",
-        "4 models.a.drop[4]: empty; write a value",
-        "4 models.a.drop[5]: a dot without a name;",
-        '4 models.a.drop[6]: "u" stands in `set` too; keep one of them',
-        '4 models.a.drop[7]: "x.y" stands in `set` too;',
-        "5 models.a.set.f[0].g: not a number that JSON has; write a finite number",
-        "5 models.a.set.n: too large a number for JSON; write a smaller one, or put it in quotes",
-        "5 models.a.set.stream: the router's own: the form",
-        "6 models.a.default.d: not a number that JSON has;",
-        "6 models.a.default.model: the router's own: it is how",
-    ]),
-    ("models:\n  a: {url: http://h, drop: user, set: [a], default: 5}\n"
-     "  b: {url: http://h, aliases: {c: {set: {model: x}, sett: 1, drop: [model]}, d: 5, '': , 'e e': }}", [
-        "2 models.a.default: expected a mapping, got a number;",
-        "2 models.a.drop: expected a list, got text; put it in brackets",
-        "2 models.a.set: expected a mapping, got a list;",
-        '3 models.b.aliases."e e": not a usable name; begin with a letter',
-        "3 models.b.aliases.c.drop[0]: the router's own:",
-        "3 models.b.aliases.c.set.model: the router's own:",
-        "3 models.b.aliases.c.sett: unknown key; did you mean `set`?",
-        "3 models.b.aliases.d: expected a mapping, got a number;",
-    ]),
-    ("models: {a: {url: http://h, aliases: {'': }}}", ["1 models.a.aliases: empty; write a value, or remove"]),
-    # names, and models that lead to others
-    ("models:\n  a: {url: http://h, aliases: {b: , g: }}\n  b: {url: http://h, aliases: [1, 1, h]}\n"
-     "  g: {group: {a: 1}, aliases: {h: }}\n"
-     "  v: {engine: vllm, environment: venv, model: org/name, lora: {b: org/x, v: org/x, n n: org/x, ok: org/x}}\n"
-     "  w: {url: http://h, aliases: [ok]}", [
-        '2 models.a.aliases.b: "b" is taken by models.b; give it another name',
-        '2 models.a.aliases.g: "g" is taken by models.g;',
-        '3 models.b.aliases[1]: "1" is taken by models.b.aliases[0];',
-        '4 models.g.aliases.h: "h" is taken by models.b.aliases[2];',
-        '5 models.v.lora."n n": not a usable name;',
-        '5 models.v.lora.b: "b" is taken by models.b;',
-        '5 models.v.lora.v: "v" is taken by models.v;',
-        '6 models.w.aliases[0]: "ok" is taken by models.v.lora.ok;',
-    ]),
-    ("models:\n  one: {url: http://h, aliases: [uno], fallback: [two, one, uno, two, onne, nowhere, true]}\n"
-     "  two: {url: http://h, fallback: [both, one]}\n  both: {group: {one: 1, uno: 2}, fallback: [both, x]}", [
-        "2 models.one.fallback[6]: expected text, got true;",
-        '4 models.both.fallback[0]: "both" leads back to itself; name another model',
-        '4 models.both.fallback[1]: no model is called "x"; declare it below `models`, or remove it',
-    ]),
-    ("models:\n  one: {url: http://h, aliases: [uno], fallback: [two, one, uno, two, onne, nowhere]}\n"
-     "  two: {url: http://h}", [
-        '2 models.one.fallback[1]: "one" leads back to itself; name another model',
-        '2 models.one.fallback[2]: "uno" leads back to itself;',
-        '2 models.one.fallback[3]: "two" stands twice; name each model once',
-        '2 models.one.fallback[4]: no model is called "onne"; did you mean `one`?',
-        '2 models.one.fallback[5]: no model is called "nowhere"; declare it below `models`',
-    ]),
-    ("models:\n  a: {url: http://h}\n  e: {url: http://h, kind: embedding}\n"
-     "  f: {group: {a: 0, e: 1001, g: x}}\n  g: {group: {a: 1}, aliases: [gg]}\n"
-     "  h: {group: {a: 1, e: 1, h: 1, g: 1, gg: 1, aa: 1}}\n  i: {group: {}}\n  j: {group: [a]}\n  k: {group: }\n"
-     "  l: {group: {a: 1}, engine: vllm, url: http://h, kind: chat, queue_size: 1, max_inputs: 1}", [
-        "4 models.f.group.a: 0 is out of bounds; write a number >= 1",
-        "4 models.f.group.e: 1001 is out of bounds; write a number <= 1000",
-        "4 models.f.group.g: expected a whole number, got text;",
-        "6 models.h.group: its members are of several kinds: chat, embedding; make a group of each kind",
-        '6 models.h.group.aa: no model is called "aa"; did you mean `a`?',
-        "6 models.h.group.g: is a group itself; name its members here",
-        "6 models.h.group.gg: is a group itself;",
-        '6 models.h.group.h: "h" leads back to itself;',
-        "7 models.i.group: empty; write a value, or remove the line",
-        "8 models.j.group: expected a mapping, got a list;",
-        "9 models.k: neither `engine` nor `url`, and no `group`;",
-        "10 models.l.engine: is not for a group; remove it, or write it below the members",
-        "10 models.l.kind: is not for a group;",
-        "10 models.l.max_inputs: is not for a group;",
-        "10 models.l.queue_size: is not for a group;",
-        "10 models.l.url: is not for a group;",
-    ]),
-    # what is done for clients
-    ("defaults: {retry_budget: 1.1, keepalive: 5, fallback: [a]}\nmodels:\n"
-     "  a: {url: http://h, normalize_scores: true, decode_openai_tokens: true, max_inputs: 1, lora: {x: org/y}}\n"
-     "  b: {url: http://h, kind: rerank, max_inputs: 0}\n"
-     "  c: {url: http://h, info: {id: x, dimensions: '8', model_ability: chat, model_type: 1, n: .nan, ok: [1]}}", [
-        "1 defaults.fallback: unknown key; write it below each model it holds for",
-        "1 defaults.keepalive: 5 is not a duration;",
-        "1 defaults.retry_budget: 1.1 is out of bounds; write a number <= 1",
-        "3 models.a.decode_openai_tokens: is for embedding models, and this one is chat; remove it, or add `kind: emb",
-        "3 models.a.lora: is for engines that are started here; remove it",
-        "3 models.a.max_inputs: is for embedding models,",
-        "3 models.a.normalize_scores: is for rerank models, and this one is chat;",
-        "4 models.b.max_inputs: 0 is out of bounds;",
-        "5 models.c.info.dimensions: clients expect a whole number here; write a whole number",
-        "5 models.c.info.id: the router's own; remove it",
-        "5 models.c.info.model_ability: clients expect a list of words here;",
-        "5 models.c.info.model_type: clients expect text here;",
-        "5 models.c.info.n: not a number that JSON has;",
-    ]),
-    (VLLM + "lora: {x: ./nowhere, y: 'modelscope://org/y', z: 'http://h', w: }}}", [
-        "1 models.a.lora.w: expected text, got nothing;",
-    ]),
-    (VLLM + "lora: {x: ./nowhere, y: 'modelscope://org/y', z: 'http://h'}}}", [
-        '1 models.a.lora.x: no file or folder "DIR/nowhere"; give a folder, a file, a Hugging Face id',
-        "1 models.a.lora.y: an adapter on ModelScope; download it, and give its folder",
-        "1 models.a.lora.z: an address, not a model; give a folder",
-    ]),
     # engines
+    ("models: {a: {engine: ollama, model: 'qwen3:8b'}, b: {engine: ollama}, c: {engine: ollama, model: ./x},"
+     " d: {engine: tei, model: 'qwen3:8b', environment: venv}}", [
+        "1 models.a.engine: ollama is not installed; install it as its own pages say, so that it is on PATH, or name",
+        "1 models.b: ollama needs a `model`; add `model:`",
+        "1 models.b.engine: ollama is not installed;",
+        "1 models.c.engine: ollama is not installed;",
+        '1 models.c.model: no file or folder "DIR/x";',
+        '1 models.d.environment: "DIR/venv" holds no tei; install it there, or name where it is',
+        '1 models.d.model: no file or folder "DIR/qwen3:8b";',
+    ]),
     (VLLM + "gpus: [0, GPU-0, 7]}}", [
         "1 models.a.gpus[1]: GPU 0 stands twice; name each GPU once",
         "1 models.a.gpus[2]: GPU 7 does not exist (found: 0 (GPU-0), 1 (GPU-1)); name one that exists",
@@ -389,15 +255,6 @@ def test_no_value_of_the_environment_is_repeated(folder: Path) -> None:
     said = "\n".join(faults(folder, text, {"S": SECRET}))
     assert 'models.c.engine: no engine is called "${S}"' in said
     assert not any(piece in said for piece in ("secret", "value'", "sk-"))
-
-
-def test_no_value_of_a_request_is_repeated(folder: Path) -> None:
-    text = (
-        "models:\n  a:\n    url: http://h\n    set: {model: s3cret, stream: [s3cret], x: .nan}\n    drop: [x.s]\n"
-        "    aliases: {b: {default: {model: s3cret}, set: s3cret}, c: [s3cret]}\n    default: s3cret"
-    )
-    assert len(faults(folder, text)) == 7
-    assert "s3cret" not in "".join(faults(folder, text))
 
 
 def test_no_secret_is_repeated(folder: Path) -> None:

@@ -14,11 +14,12 @@ import yaml
 from launchers import LAUNCHERS
 from router.config import ConfigError, Fault, load
 from router.config.json_schema import about
-from router.config.reference import REFERENCE, SCHEMA, json_schema, reference, schema_text
+from router.config.reference import PAGES, files, json_schema, reference
 from router.config.schema import AliasEntry, KeyEntry, LogEntry, ModelEntry, RouterFile, Shared
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
+MADE = files()
 STRUCTS = (
     *(RouterFile, ModelEntry, AliasEntry, Shared, KeyEntry, LogEntry),
     *(launcher.Options for launcher in LAUNCHERS.values()),
@@ -29,9 +30,44 @@ def refuses(text: str) -> bool:
     return not jsonschema.Draft7Validator(json_schema()).is_valid(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize(("name", "made"), [(REFERENCE, reference()), (SCHEMA, schema_text())])
-def test_the_committed_file_is_the_generated_one(name: str, made: str) -> None:
-    assert (CONFIGS / name).read_text(encoding="utf-8") == made, "run `python -m router.config.reference`"
+@pytest.mark.parametrize("name", MADE)
+def test_the_committed_file_is_the_generated_one(name: str) -> None:
+    assert (REPOSITORY / name).read_text(encoding="utf-8") == MADE[name], "run `python -m router.config.reference`"
+
+
+def test_there_is_a_page_for_each_engine_and_no_other() -> None:
+    assert sorted(file.stem for file in (REPOSITORY / PAGES).iterdir()) == sorted(LAUNCHERS)
+
+
+@pytest.mark.parametrize("engine", LAUNCHERS)
+def test_the_page_of_an_engine_has_its_kinds_and_options_and_a_file_to_copy(engine: str) -> None:
+    launcher, page = LAUNCHERS[engine], MADE[f"{PAGES}/{engine}.md"]
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if row in launcher.kinds] != []
+    assert set(launcher.kinds) | {field.name for field in msgspec.structs.fields(launcher.Options)} >= set(rows[1:])
+    assert {field.name for field in msgspec.structs.fields(launcher.Options)} <= set(rows)
+    assert set(launcher.kinds) <= set(rows)
+    example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    jsonschema.validate(example, json_schema(), jsonschema.Draft7Validator)
+    assert {model["engine"] for model in example["models"].values()} == {engine}
+
+
+def test_a_page_says_what_the_router_does_for_the_engine() -> None:
+    page = MADE[f"{PAGES}/transformers.md"]
+    assert (
+        "\n- (`chat`) Of a request to `/v1/completions` it is sent what it knows, and no more: `best_of`, `echo`"
+        in page
+    )
+    assert "\n- Fields that are `null` are left out" in page
+    assert "router install transformers --cpu " in page
+
+
+def test_a_page_tells_the_forms_of_an_engine_apart() -> None:
+    page = MADE[f"{PAGES}/llamacpp.md"]
+    assert "\n| `embedding` with `form: python` | `/v1/embeddings` |\n" in page
+    assert (
+        "\n- (`chat`, `embedding` with `form: python`) Where its options say nothing else it gets one request" in page
+    )
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)

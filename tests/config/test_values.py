@@ -150,6 +150,17 @@ def test_a_models_own_words_come_before_those_of_defaults(tmp_path: Path) -> Non
     assert (one.start_timeout, two.start_timeout, one.stop_grace) == (60, 300, 3)
 
 
+def test_an_engine_with_a_library_of_its_own_is_asked_for_a_model_by_its_name_there(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ollama").touch()
+    (tmp_path / "bge-m3").touch()
+    for name in ("qwen3:8b", "bge-m3", "hf.co/org/name-GGUF:Q4_K_M"):
+        config = read(tmp_path, f"models: {{m: {{engine: ollama, environment: bin/ollama, model: '{name}'}}}}")
+        spec = config.models[0]
+        assert isinstance(spec, EngineSpec)
+        assert spec.source.value == name
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-1\n")
     config = read(tmp_path, "state_dir: s\nengines_dir: /e\nmodels: {a: {url: 'https://h:1/x/', api_key_file: key}}")

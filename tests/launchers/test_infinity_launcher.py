@@ -5,7 +5,7 @@ import pytest
 from launching import FILE, FOLDER, KEY, MODELSCOPE, asked, command, has, installed, launch
 
 from launchers import LAUNCHERS
-from launchers.base import KeepAlive, Refusal
+from launchers.base import Dialect, KeepAlive, Refusal
 
 HEAD = ("infinity", "v2", "--model-id", "org/model", "--served-model-name", "m", "--host", "127.0.0.1")
 REST = ("--port", "9001", "--url-prefix", "/v1")
@@ -39,6 +39,7 @@ def test_a_bare_model_gives_only_what_the_router_needs() -> None:
     assert "INFINITY_*" in made.scrub
     assert made.keep_alive == KeepAlive(idle=4)
     assert made.readiness.path == "/health"
+    assert made.dialect == Dialect(nulls=False, tokens=False, max_inputs=2048)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,14 @@ def test_gpus_choose_the_device(gpus: tuple[str, ...], options: dict[str, Any], 
 
 def test_every_public_rerank_path_is_its_one() -> None:
     paths = command("infinity", kind="rerank").paths
-    assert paths == {"/v1/rerank": "/v1/rerank", "/rerank": "/v1/rerank", "/v2/rerank": "/v1/rerank"}
+    assert paths == {"/v1/rerank": "/v1/rerank", "/v2/rerank": "/v1/rerank", "/classify": "/v1/classify"}
     assert command("infinity").paths == {"/v1/embeddings": "/v1/embeddings"}
+
+
+def test_adapters_are_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        command("infinity", lora={"a": "/a"})
+    assert refused.value.field == "lora"
 
 
 @pytest.mark.parametrize("source", [MODELSCOPE, FILE])
@@ -101,18 +108,31 @@ given = json.load(sys.stdin)
 v2 = typer.main.get_command(tp).commands["v2"]
 parsed = v2.make_context("v2", given["argv"]).params
 plain = lambda value: value.value if isinstance(value, enum.Enum) else str(value)
-print(json.dumps({"parsed": parsed, "variables": [option.envvar for option in v2.params]}, default=plain))
+from pydantic import ValidationError
+from infinity_emb.fastapi_schemas.pymodels import _OpenAIEmbeddingInput_Text as Body
+def takes(**body):
+    try:
+        Body(**body)
+    except ValidationError:
+        return False
+    return True
+most = given["most"]
+taken = [takes(input=["a"] * most), takes(input=["a"] * (most + 1)), takes(input=[[1]]), takes(input="a", user=None,
+         dimensions=None)]
+variables = [option.envvar for option in v2.params]
+print(json.dumps({"parsed": parsed, "variables": variables, "taken": taken}, default=plain))
 """
 
 
-def test_infinitys_own_parser_takes_every_option() -> None:
+def test_infinitys_own_parser_takes_every_option_and_its_schema_what_the_dialect_says() -> None:
     options = {field: value for field, (value, _, _) in EVERY.items()}
     program = installed("infinity", "infinity")
     made = LAUNCHERS["infinity"].command(launch("infinity", options, program=program, gpus=("0", "1")))
     python = Path(program.argv[0]).with_name("python")
-    answer = asked(python, PARSE, {"argv": made.argv[2:]})
+    answer = asked(python, PARSE, {"argv": made.argv[2:], "most": made.dialect.max_inputs})
     for field, (_, name, expected) in EVERY.items():
         assert answer["parsed"][name] == [expected], field
     assert answer["parsed"]["device_id"] == ["0,1"]
     assert answer["parsed"]["url_prefix"] == "/v1"
     assert "`INFINITY_API_KEY`" in answer["variables"]
+    assert answer["taken"] == [True, False, made.dialect.tokens, made.dialect.nulls]

@@ -26,6 +26,7 @@ COMMON: dict[str, Any] = {
     "lora": ["/lora.gguf"],
 }
 OWN: dict[str, Any] = {
+    "lora_on_request": True,
     "slots": 2,
     "pooling": "cls",
     "jinja": True,
@@ -47,7 +48,7 @@ def test_every_option_has_a_case() -> None:
     assert set(COMMON) | set(OWN) | {"form"} == set(LAUNCHERS["llamacpp"].Options.__struct_fields__)
 
 
-@pytest.mark.parametrize("kind", ["chat", "embedding", "rerank"])
+@pytest.mark.parametrize("kind", ["chat", "embedding", "rerank", "transcription"])
 @pytest.mark.parametrize("gpus", [None, ()])
 def test_llama_server_takes_every_flag(kind: str, gpus: Any) -> None:
     # One GPU at most here: a share for each of several is checked against the devices there are.
@@ -91,7 +92,8 @@ print(json.dumps({
     "shares": list(params.tensor_split)[:3], "main": params.main_gpu, "attention": params.flash_attn_type.name,
     "k": params.cache_type_k.name, "v": params.cache_type_v.name, "batch": params.n_batch, "ubatch": params.n_ubatch,
     "threads": params.cpuparams.n_threads, "prompt_threads": params.cpuparams_batch.n_threads,
-    "lora": [adapter.path for adapter in params.lora_adapters], "pooling": params.pooling_type.name,
+    "cached": params.cache_prompt,
+    "lora": [[adapter.path, adapter.scale] for adapter in params.lora_adapters], "pooling": params.pooling_type.name,
     "jinja": params.use_jinja, "template": len(params.chat_template), "thinking": params.reasoning_format.name,
     "mmproj": params.mmproj.path, "metrics": params.endpoint_metrics, "page": params.ui, "embedding": params.embedding,
 }))
@@ -122,7 +124,8 @@ def test_the_wrapper_hands_every_option_to_llamacpp() -> None:
         "ubatch": 32,
         "threads": 3,
         "prompt_threads": 3,
-        "lora": ["/lora.gguf"],
+        "cached": False,
+        "lora": [["/lora.gguf", 0.0]],
         "pooling": "LLAMA_POOLING_TYPE_CLS",
         "jinja": True,
         "template": len(Path(__file__).read_text()),

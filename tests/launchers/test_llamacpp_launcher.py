@@ -5,7 +5,7 @@ import pytest
 from launching import FILE, FOLDER, HUB, KEY, MODELSCOPE, command, has
 
 from launchers import LAUNCHERS
-from launchers.base import KeepAlive, Program, Refusal, Source
+from launchers.base import Dialect, KeepAlive, Program, Refusal, Source
 
 SERVER = Program(("llama-server",), "server")
 WRAPPER = Program(("python", "wrapper"), "xllamacpp")
@@ -42,6 +42,7 @@ IN_OWN_FORMS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"chat_template": "/t"}, ("--chat-template-file", "/t")),
     ({"reasoning_format": "none"}, ("--reasoning-format", "none")),
     ({"lora": ["/a", "/b"]}, ("--lora", "/a,/b")),
+    ({"lora_on_request": True, "lora": ["/a", "/b"]}, ("--lora-scaled", "/a:0,/b:0", "--no-cache-prompt")),
     ({"mmproj": "/p"}, ("--mmproj", "/p")),
 ]
 
@@ -59,6 +60,7 @@ def test_a_bare_model_gives_only_what_the_router_needs(program: Program) -> None
     assert bare.keep_alive == KeepAlive(idle=4, requests=100)
     assert bare.readiness.path == "/health"
     assert bare.concurrency == 4
+    assert bare.dialect == Dialect(nulls=False, logits=True)
 
 
 @pytest.mark.parametrize("program", [SERVER, WRAPPER])
@@ -80,6 +82,7 @@ def test_a_bare_model_in_the_python_form() -> None:
     assert {"HOST", "PORT", "API_KEY", "MODEL", "SEED", "CACHE", "N_CTX", "CONFIG_FILE"} <= set(bare.scrub)
     assert (bare.keep_alive, bare.concurrency) == (KeepAlive(idle=4), 1)
     assert bare.readiness.path == bare.liveness.path == "/openapi.json"
+    assert bare.dialect == Dialect(nulls=False, tokens=False, base64=False)
 
 
 @pytest.mark.parametrize(("options", "own", "binding"), IN_EVERY_FORM)
@@ -109,9 +112,23 @@ def test_kinds_turn_on_what_they_need() -> None:
 
 def test_a_kind_serves_its_paths() -> None:
     assert made(SERVER, kind="rerank").paths["/v2/rerank"] == "/v1/rerank"
-    assert "/v1/responses" in made(SERVER).paths
+    assert {"/v1/responses", "/v1/messages/count_tokens", "/apply-template", "/infill"} <= set(made(SERVER).paths)
+    assert set(made(WRAPPER, kind="transcription").paths) == {"/v1/audio/transcriptions"}
     assert "/v1/chat/completions" not in made(SERVER, kind="embedding").paths
     assert set(made(PYTHON).paths) == {"/v1/chat/completions", "/v1/completions"}
+
+
+def test_adapters_on_request_have_to_be_there() -> None:
+    with pytest.raises(Refusal) as refused:
+        made(SERVER, {"lora_on_request": True})
+    assert refused.value.field == "options.lora_on_request"
+
+
+@pytest.mark.parametrize("program", [SERVER, WRAPPER, PYTHON])
+def test_adapters_as_models_are_refused_with_the_way_to_have_them(program: Program) -> None:
+    with pytest.raises(Refusal, match=r"options\.lora") as refused:
+        made(program, lora={"a": "/a.gguf"})
+    assert refused.value.field == "lora"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from launching import FILE, FOLDER, HUB, KEY, MODELSCOPE, asked, command, has, installed, launch
 
 from launchers import LAUNCHERS
-from launchers.base import KeepAlive, Refusal
+from launchers.base import Dialect, KeepAlive, Refusal
 
 HEAD = ("vllm", "serve", "org/model", "--served-model-name", "m", "--host", "127.0.0.1", "--port", "9001")
 QUIET = ("--disable-access-log-for-endpoints", "/health,/metrics")
@@ -31,8 +31,13 @@ EVERY: dict[str, Any] = {
     "trust_remote_code": True,
     "load_format": "safetensors",
     "cpu_offload_gb": 1.5,
+    "max_loras": 2,
+    "max_cpu_loras": 3,
+    "max_lora_rank": 64,
     "distributed_executor_backend": "mp",
     "shutdown_timeout": 7,
+    "responses_store": True,
+    "omni": False,
     "sleep": True,
 }
 
@@ -49,6 +54,7 @@ def test_a_bare_model_gives_only_what_the_router_needs() -> None:
         "PYTHONUNBUFFERED": "1",
     }
     assert made.served == "m"
+    assert made.dialect == Dialect(nulls=False, counts=True, aborts=True)
     assert made.keep_alive == KeepAlive(idle=110)
     assert {"VLLM_PORT", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE"} <= set(made.scrub)
 
@@ -63,6 +69,8 @@ def test_a_bare_model_gives_only_what_the_router_needs() -> None:
         ({"enable_prefix_caching": False}, ("--no-enable-prefix-caching",)),
         ({"tool_call_parser": "hermes"}, ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")),
         ({"shutdown_timeout": 0}, ("--shutdown-timeout", "0")),
+        ({"max_lora_rank": 64}, ("--max-lora-rank", "64")),
+        ({"omni": True}, ("--omni",)),
         ({"sleep": True}, ("--enable-sleep-mode",)),
     ],
 )
@@ -83,13 +91,49 @@ def test_the_users_own_flags_come_last() -> None:
     [
         ("chat", "/v1/messages", "/v1/messages"),
         ("embedding", "/v1/embeddings", "/v1/embeddings"),
-        ("rerank", "/rerank", "/v1/rerank"),
+        ("chat", "/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("embedding", "/v2/embed", "/v2/embed"),
+        ("embedding", "/v1/rerank", "/v1/rerank"),
         ("rerank", "/v1/score", "/v1/score"),
+        ("rerank", "/classify", "/classify"),
         ("transcription", "/v1/audio/transcriptions", "/v1/audio/transcriptions"),
+        ("transcription", "/v1/realtime", "/v1/realtime"),
+        ("speech", "/v1/audio/speech", "/v1/audio/speech"),
+        ("image", "/v1/images/edits", "/v1/images/edits"),
+        ("video", "/v1/videos/{id}/content", "/v1/videos/{id}/content"),
     ],
 )
 def test_a_kind_serves_its_paths(kind: str, public: str, path: str) -> None:
     assert command("vllm", kind=kind).paths[public] == path
+
+
+def test_answers_can_be_read_again_only_where_they_are_kept() -> None:
+    kept = command("vllm", {"responses_store": True})
+    assert kept.env["VLLM_ENABLE_RESPONSES_API_STORE"] == "1"
+    assert kept.paths["/v1/responses/{id}/cancel"] == "/v1/responses/{id}/cancel"
+    assert "/v1/responses/{id}" not in command("vllm").paths
+
+
+@pytest.mark.parametrize("kind", ["speech", "image", "video"])
+def test_what_only_omni_serves_is_served_by_it(kind: str) -> None:
+    assert "--omni" in command("vllm", kind=kind).argv
+    assert "--omni" not in command("vllm").argv
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"), [({"kind": "embedding"}, "options.omni"), ({"lora": {"a": "/a"}}, "lora")]
+)
+def test_what_omni_lacks_is_refused(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        command("vllm", {"omni": True}, **changes)
+    assert refused.value.field == field
+
+
+def test_adapters_are_models_by_their_public_names() -> None:
+    made = command("vllm", lora={"poet": "/a=b", "org/x": "org/lora"})
+    adapters = ('{"name": "poet", "path": "/a=b"}', '{"name": "org/x", "path": "org/lora"}')
+    assert has(made.argv, "--enable-lora", "--lora-modules", *adapters)
+    assert made.names == {"poet": "poet", "org/x": "org/x"}
 
 
 @pytest.mark.parametrize(("kind", "pools"), [("chat", False), ("embedding", True), ("rerank", True)])
@@ -171,11 +215,17 @@ print(json.dumps({"parsed": parsed, "known": sorted(envs.environment_variables)}
 
 
 def test_vllms_own_parser_takes_every_option_and_knows_every_variable() -> None:
-    made = LAUNCHERS["vllm"].command(launch("vllm", EVERY, kind="embedding", program=installed("vllm", "vllm")))
+    made = LAUNCHERS["vllm"].command(
+        launch("vllm", EVERY, kind="embedding", program=installed("vllm", "vllm"), lora={"poet": "/a=b"})
+    )
     program, *argv = made.argv
     answer = asked(Path(program).with_name("python"), PARSE, {"argv": argv})
     parsed = answer["parsed"] | {"sleep": answer["parsed"]["enable_sleep_mode"]}
-    assert {field: parsed[field] for field in EVERY} == EVERY
+    flagless = {"responses_store", "omni"}  # a variable, and a flag of vLLM-Omni's
+    assert {field: parsed[field] for field in EVERY if field not in flagless} == {
+        field: value for field, value in EVERY.items() if field not in flagless
+    }
+    assert "path='/a=b'" in str(parsed["lora_modules"])
     assert parsed["served_model_name"] == ["m"]
     assert (parsed["model_tag"], parsed["runner"], parsed["port"]) == ("org/model", "pooling", 9001)
     assert {name for name in (*made.env, *made.scrub) if name.startswith("VLLM_")} <= set(answer["known"])
