@@ -20,10 +20,12 @@ from router.console.metrics import Metrics
 from router.console.public import Public
 from router.console.requests_log import RequestsLog
 from router.events import Event, Events
+from router.fleet.facts import Facts
 from router.fleet.files import Files
 from router.fleet.fleet import Fleet
 from router.fleet.inventory import Nvml, read_nvml
 from router.fleet.kept import Terms
+from router.fleet.library import Library
 from router.fleet.local import Local
 from router.fleet.plan import compare
 from router.fleet.remote import Remotes
@@ -71,7 +73,8 @@ class Router:
             self.files.state_dir / "requests.log", max_size=config.log_max_size, keep=config.log_keep
         )
         self.measures = Measures(self._listeners(config))
-        public = Public(self.catalog, Metrics(self.measures, self.catalog, self.rows))
+        self._library = Library(config)
+        public = Public(self.catalog, Metrics(self.measures, self.catalog, self.rows), self)
         self.proxy = Proxy(self.catalog, Keys(config.keys), self.measures)
         self.bounds = Bounds(config)
         self.public = Server(public.app(), self.bounds, plane=self.proxy, drain=config.drain_timeout)
@@ -85,6 +88,23 @@ class Router:
 
     def rows(self) -> list[Row]:
         return [*self.fleet.rows(), *self.remotes.rows()]
+
+    @property
+    def guarded(self) -> bool:
+        """Whether keys are declared."""
+        return bool(self.config.keys)
+
+    async def facts(self, name: str) -> Facts:
+        """What is known of a model, by its name in the file."""
+        return await self._library.facts(name)
+
+    def start_model(self, name: str) -> bool:
+        """What was terminated starts again. False: its engines are not started here."""
+        return self.fleet.start_model(name)
+
+    def stop_model(self, name: str) -> bool:
+        """Its engines end, until they are started again. False: they are not started here."""
+        return self.fleet.stop_model(name)
 
     def stop(self) -> None:
         """Asks for the end: no new connection, the requests in flight for `drain_timeout`, then every engine."""
@@ -148,6 +168,7 @@ class Router:
         self.measures.listeners = self._listeners(config)
         self.remotes.apply(config)
         self.fleet.apply(config)
+        self._library.apply(config)
         self.config = config
 
     def _listeners(self, config: Config) -> tuple[Callable[[list[Record]], None], ...]:

@@ -7,6 +7,7 @@ RouterError                    status  type                     code
 │   ├── HeadTooLarge           431     invalid_request_error    headers_too_large
 │   └── UnsupportedMedia       415     invalid_request_error    unsupported_media_type
 ├── Unauthenticated            401     authentication_error     invalid_api_key
+├── Forbidden                  403     permission_error         permission_denied
 ├── NotFound                   404     invalid_request_error    not_found
 │   └── ModelNotFound          404     invalid_request_error    model_not_found
 ├── MethodNotAllowed           405     invalid_request_error    method_not_allowed
@@ -95,6 +96,10 @@ class Unauthenticated(RouterError):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), (b"www-authenticate", b"Bearer")]
+
+
+class Forbidden(RouterError):
+    status, type, code = 403, "permission_error", "permission_denied"
 
 
 class NotFound(RouterError):

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from router.catalog.balance import Balance
@@ -11,7 +11,7 @@ from router.catalog.budget import Budget
 from router.catalog.circuit import Circuit
 from router.catalog.hops import Manner
 from router.catalog.target import Target
-from router.errors import ModelNotFound, Unavailable
+from router.errors import ModelNotFound, RouterError, Unavailable
 
 RETRY_AFTER = 10
 """Seconds, the `Retry-After` of a model that did not get ready in time."""
@@ -151,14 +151,22 @@ class Model:
             self._ready.add(target)
             self._serve_waiting()
 
+    def stop(self, outlook: str) -> None:
+        """By somebody's wish: who waits is told so, as is who comes, until `stopped` is false again."""
+        self.stopped, self.outlook, self.diagnosis = True, outlook, None
+        self._refuse_waiting(self._late)
+
     def close(self) -> None:
         """The model is no longer declared: who waits is told so, and nobody waits again. Requests in flight go on to
         their end; its targets are removed by whoever added them."""
         self._closed = True
+        self._refuse_waiting(self._removed)
+
+    def _refuse_waiting(self, error: Callable[[], RouterError]) -> None:
         waiting, self._waiting = self._waiting, deque()
         for future, _ in waiting:
             if not future.done():
-                future.set_exception(self._removed())
+                future.set_exception(error())
 
     # What the proxy calls
 

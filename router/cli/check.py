@@ -24,4 +24,7 @@ def command(option: str | None, schema: bool) -> None:
             click.echo(words + (f"; not downloaded yet: `router pull {model.name}`" if missing(model) else ""))
         else:
             click.echo(f"{model.name}: {model.kind}, {'https' if model.tls else 'http'}://{model.host}:{model.port}")
+    for group in config.groups:
+        members = ", ".join(f"{name} ({weight})" for name, weight in group.members)
+        click.echo(f"{group.name}: {group.kind}, group of {members}")
     click.echo(f"{config.file}: no fault")

@@ -16,7 +16,7 @@ def command(option: str | None) -> None:
     except NotRunning:
         config = load_or_exit(option)
         click.echo("no router runs; `router up` would start:")
-        plan = Plan(tuple(Step(model.name, "add") for model in config.models))
+        plan = Plan(tuple(Step(model.name, "add") for model in (*config.models, *config.groups)))
     except Declined as error:
         decline(error)
     show(plan)

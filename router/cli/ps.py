@@ -24,9 +24,12 @@ def command(option: str | None, as_json: bool) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
+_FOR_PROGRESS = ("state_s", "last_line", "terminated")
+
+
 def _record(row: Row) -> dict[str, Any]:
     """Without what only the progress display needs."""
-    return {name: value for name, value in msgspec.structs.asdict(row).items() if name not in ("state_s", "last_line")}
+    return {name: value for name, value in msgspec.structs.asdict(row).items() if name not in _FOR_PROGRESS}
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def _log_above() -> Iterator[None]:
 
 
 def _all_ready(rows: Sequence[Row]) -> bool:
-    return bool(rows) and all(row.state == "ready" for row in rows)
+    return bool(rows) and all(row.state == "ready" for row in rows if not row.terminated)
 
 
 def _table(rows: Sequence[Row]) -> "Table":
@@ -97,9 +97,10 @@ def _table(rows: Sequence[Row]) -> "Table":
 
 def greeting(config: Config, address: str) -> str:
     """The address, the models, and a line to copy."""
-    width = max(len(model.name) for model in config.models)
+    every = (*config.models, *config.groups)
+    width = max(len(model.name) for model in every)
     lines = [f"\nengine-router serves {address}/v1", ""]
-    for model in config.models:
+    for model in every:
         also = f"  also as {', '.join(model.aliases)}" if model.aliases else ""
         lines.append(f"  {model.name:<{width}}  {model.kind}{also}")
     return "\n".join([*lines, "", _curl(config, address), ""])

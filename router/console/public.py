@@ -1,7 +1,7 @@
-"""The paths that are answered by the router itself: health, readiness, metrics, the list of models."""
+"""The paths that are answered by the router itself: health, readiness, metrics, the models, and Xinference's others."""
 
 import difflib
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,65 +9,96 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from router.catalog import Catalog, Model
+from router.catalog import Catalog
+from router.console.cluster import Cluster
+from router.console.house import House
+from router.console.life_cycle import LifeCycle
 from router.console.metrics import Metrics
+from router.console.records import Records
 from router.errors import MethodNotAllowed, NotFound, RouterError
+from router.fleet.facts import Facts
 from router.proxy.paths import OPEN, PATHS
 
-PATHS_SERVED = (*PATHS, "/v1/models", "/metrics", *OPEN)
+MODELS = ("/models", "/v1/v1/models", "/anthropic/v1/models", "/anthropic/models")
+"""Other spellings of `/v1/models`, for reading."""
+PATHS_SERVED = (*PATHS, "/v1/models", "/v1/cluster/info", "/v1/cluster/version", "/status", "/metrics", *OPEN)
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Public:
-    """Handlers over one catalogue."""
+    """Handlers over one catalogue, and over the `house` behind it; without one there is nothing to start and stop, and
+    of the models nothing is known but what the catalogue has."""
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
-        self.catalog, self.metrics = catalog, metrics
+    def __init__(self, catalog: Catalog, metrics: Metrics, house: House | None = None) -> None:
+        self.catalog, self.metrics, self._house = catalog, metrics, house
+        self.records = Records(catalog, house.facts if house else _nothing)
 
     def app(self) -> Starlette:
         app = Starlette(
-            routes=[
-                Route("/health", _health),
-                Route("/ready", self.ready),
-                Route("/metrics", self.metrics.answer),
-                Route("/v1/models", self.models),
-                Route("/v1/models/{name:path}", self.model),
-            ],
+            routes=[*self._routes()],
             exception_handlers={HTTPException: _http_error, RouterError: _router_error},
         )
         app.router.redirect_slashes = False
         return app
 
+    def _routes(self) -> Iterator[Route]:
+        yield Route("/health", _health)
+        yield Route("/ready", self.ready)
+        yield Route("/metrics", self.metrics.answer)
+        for path in MODELS:
+            yield Route(path, self.records.answer_all)
+            yield Route(f"{path}/{{name:path}}", self.records.answer_one)
+        if self._house is None:
+            yield Route("/v1/models", self.records.answer_all)
+            yield Route("/v1/models/{name:path}", self.records.answer_one)
+            return
+        cluster = Cluster(self.catalog, self._house, self.records)
+        yield from _of_cluster(cluster)
+        yield from _of_models(self.records, cluster, LifeCycle(self.catalog, self._house))
+
     async def ready(self, _request: Request) -> Response:
-        """200 once every declared model has a replica, else 503 with what is missing and why."""
-        missing = {model.name: model.reason for model in self.catalog if not model.ready}
+        """200 once every declared model has a replica, but for those that were terminated, else 503 with what is
+        missing and why."""
+        missing = {model.name: model.reason for model in self.catalog if not model.ready and not model.stopped}
         body = {"status": "not_ready" if missing else "ready", "missing": missing}
         return JSONResponse(
             body, status_code=503 if missing else 200, headers={"retry-after": "2"} if missing else None
         )
 
-    async def models(self, _request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._entry(name) for name in self.catalog.names]})
 
-    async def model(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        self.catalog.resolve(name)
-        return JSONResponse(self._entry(name))
+def _of_models(records: Records, cluster: Cluster, life: LifeCycle) -> Iterator[Route]:
+    """The more special path comes first: a name may hold slashes."""
+    yield _route("/v1/models", GET=records.answer_all, POST=life.launch)
+    yield Route("/v1/models/instances", cluster.instances)
+    yield Route("/v1/models/{name:path}/replicas", cluster.replicas)
+    yield Route("/v1/models/{name:path}/progress", cluster.progress)
+    yield Route("/v1/models/{name:path}/events", cluster.events)
+    yield _route("/v1/models/{name:path}/cancel", POST=cluster.cancel)
+    yield _route("/v1/models/{name:path}/requests/{request}/abort", POST=cluster.abort)
+    yield _route("/v1/models/{name:path}", GET=records.answer_one, DELETE=life.terminate)
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        return describe(self.catalog.resolve(name), name)
+
+def _of_cluster(cluster: Cluster) -> Iterator[Route]:
+    yield Route("/status", cluster.status)
+    yield Route("/v1/cluster/auth", cluster.auth)
+    yield Route("/v1/cluster/info", cluster.info)
+    yield Route("/v1/cluster/version", cluster.version)
+    yield Route("/v1/model_registrations/{type}", cluster.registrations)
+    yield Route("/v1/model_registrations/{type}/{name:path}", cluster.registration)
 
 
-def describe(model: Model, name: str) -> dict[str, Any]:
-    """A model in OpenAI's shape, its kind, and whether it can serve now; `root` is the name that an alias leads to."""
-    return {
-        "id": name,
-        "object": "model",
-        "created": model.created,
-        "owned_by": model.engine,
-        "root": model.name,
-        "kind": model.kind,
-        "ready": model.ready,
-    }
+def _route(path: str, **handlers: Handler) -> Route:
+    """A path with a handler for each method; one for all, so that a 405 names all of them."""
+
+    async def answer(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, answer, methods=list(handlers))
+
+
+async def _nothing(_name: str) -> Facts:
+    return Facts()
 
 
 async def _health(_request: Request) -> Response:

@@ -53,7 +53,7 @@ def check_model(spec: EngineSpec) -> Check:
     wish, source = asked(spec), spec.source
     if wish is not None:
         return _check_hub(spec, wish)
-    if not source.value:
+    if not source.value or source.where == "library":
         return ok(f"{spec.name}: its program knows the model")
     try:
         problem, count = (

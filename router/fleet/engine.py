@@ -23,7 +23,7 @@ from router.fleet.identity import Gpus, Note, command_of, fingerprint
 from router.fleet.life import Life
 from router.fleet.liveness import Liveness, Wedged
 from router.fleet.ports import Ports
-from router.fleet.probe import listens, ready
+from router.fleet.probe import Never, listens, ready
 from router.fleet.runtime import Exit, Found, Run, Runtime, Start, StartFailed
 from router.fleet.states import TRANSITIONS, State
 
@@ -272,13 +272,25 @@ class Engine:
         """Returns once the probe answers and the port is the engine's own. Raises Failure if it is somebody else's."""
         pids: list[int] = []
         looked = 0.0
-        while not (await ready(life.command.readiness, life.port, life.key) and (pids := await self._look(life))):
+        while not (await self._asked(life) and (pids := await self._look(life))):
             if time.monotonic() - looked > LOOK:
                 await self._look(life)
                 looked = time.monotonic()
             await anyio.sleep(POLL)
         if not await asyncio.to_thread(listens, pids, life.port):
             raise Failure(f"port {life.port} answers, but it is not the engine that listens there")
+
+    async def _asked(self, life: Life) -> bool:
+        """Whether the probe says that it is ready; its processes are looked at while the answer takes its time."""
+        asking = asyncio.ensure_future(ready(life.command.readiness, life.port, life.key))
+        try:
+            while not (await asyncio.wait((asking,), timeout=LOOK))[0]:
+                await self._look(life)
+            return asking.result()
+        except Never as error:
+            raise Failure(str(error)) from None
+        finally:
+            asking.cancel()
 
     async def _look(self, life: Life) -> list[int]:
         pids, self.last_line = await life.run.look()

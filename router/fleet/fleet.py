@@ -14,11 +14,13 @@ from router.fleet.gpu_room import GpuRoom
 from router.fleet.identity import Note, fingerprint, read_note
 from router.fleet.inventory import Inventory
 from router.fleet.memory import free_memory, resident
+from router.fleet.plan import same_engines
 from router.fleet.ports import Ports
 from router.fleet.remembered import Remembered
 from router.fleet.rows import Row
 from router.fleet.runtime import Found, Runtime
 from router.fleet.slot import Slot
+from router.fleet.terminated import TERMINATED, terminated
 from router.fleet.told import diagnosis, foremost, outlook, row
 
 RELEASE_WAIT = 5.0
@@ -113,16 +115,52 @@ class Fleet:
         return await self._gpus.refusal(spec, running.replica) is None
 
     def apply(self, config: Config) -> None:
-        """What the changed file says, from now on: unchanged engines are not touched."""
-        self._specs = self._gpus.specs = _specs(config)
+        """What the changed file says, from now on: unchanged engines are not touched, and those of a terminated model
+        stay away unless it wants other ones."""
+        before, self._specs = {spec.name: spec for spec in self._specs}, _specs(config)
+        now = {spec.name: spec for spec in self._specs}
+        for model in self._catalog:
+            model.stopped = model.stopped and _alike(before.get(model.name), now.get(model.name))
+        self._gpus.specs = self._running
         self._around.secrets = config.secrets
-        wanted = {(spec.name, replica): spec for spec in self._specs for replica in range(spec.replicas)}
+        wanted = {(spec.name, replica): spec for spec in self._running for replica in range(spec.replicas)}
         for slot in self._slots:
             if slot.spec is not None:  # else it is on its way out, and its engine with it
                 slot.want(wanted.pop((slot.name, slot.replica), None))
         for (_, replica), spec in wanted.items():
             self._slots[self._slot(spec, replica)] = None
         self._woken.set()
+
+    def stop_model(self, name: str) -> bool:
+        """Its engines end, as if the file did not want them, until `start_model`, or a file that wants other ones.
+        False: none of that name are started here."""
+        if all(spec.name != name for spec in self._specs):
+            return False
+        model = self._catalog.resolve(name)
+        model.stop(TERMINATED)
+        self._gpus.specs = self._running
+        for slot in self._slots:
+            if slot.name == name and slot.spec is not None:
+                slot.want(None)
+        return True
+
+    def start_model(self, name: str) -> bool:
+        """What was terminated starts again. False: none of that name are started here."""
+        spec = next((spec for spec in self._specs if spec.name == name), None)
+        if spec is None:
+            return False
+        model = self._catalog.resolve(name)
+        if model.stopped and not self._ending:
+            model.stopped, model.outlook = False, "its engine starts"
+            self._gpus.specs = self._running
+            self._slots |= {self._slot(spec, replica): None for replica in range(spec.replicas)}
+            self._woken.set()
+        return True
+
+    @property
+    def _running(self) -> list[EngineSpec]:
+        """Without those of terminated models."""
+        return [spec for spec in self._specs if not self._catalog.resolve(spec.name).stopped]
 
     def stop(self) -> None:
         self._ending = True
@@ -149,17 +187,30 @@ class Fleet:
         """In the file's order; what is on its way out comes last."""
         order = {spec.name: place for place, spec in enumerate(self._specs)}
         slots = sorted(self._slots, key=lambda slot: (order.get(slot.name, len(order)), slot.replica))
-        return [row(engine, self._gpus.shown(engine.gpus)) for slot in slots for engine in slot.engines]
+        rows = [row(engine, self._gpus.shown(engine.gpus)) for slot in slots for engine in slot.engines]
+        there = {each.model for each in rows}
+        running = {spec.name for spec in self._running}
+        gone = [spec for spec in self._specs if spec.name not in there | running]
+        rows += [terminated(spec, replica) for spec in gone for replica in range(spec.replicas)]
+        return sorted(rows, key=lambda each: order.get(each.model, len(order)))
 
     def _changed(self, engine: Engine, detail: str) -> None:
         model = engine.model
         engines = [each for slot in self._slots for each in slot.engines if each.model is model] or [engine]
-        model.outlook, model.diagnosis = outlook(foremost(engines)), diagnosis(engines)
+        if not model.stopped:
+            model.outlook, model.diagnosis = outlook(foremost(engines)), diagnosis(engines)
         self._events.emit(engine.spec.name, engine.replica, engine.state, detail)
 
 
 def _specs(config: Config) -> list[EngineSpec]:
     return [spec for spec in config.models if isinstance(spec, EngineSpec)]
+
+
+def _alike(before: EngineSpec | None, now: EngineSpec | None) -> bool:
+    """Whether a model has the same engines as before."""
+    if before is None or now is None:
+        return False
+    return before.replicas == now.replicas and same_engines(before, now)
 
 
 def _is_wanted(note: Note, spec: EngineSpec, replica: int) -> bool:

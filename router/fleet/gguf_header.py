@@ -1,4 +1,4 @@
-"""What the header of a GGUF file says of a model's KV cache.
+"""What the header of a GGUF file says of a model, and of its KV cache.
 
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Only the start of the file is read, and not much of it
 whatever it claims to hold: it may come from anywhere.
@@ -20,6 +20,10 @@ MOST_ENTRIES = 10_000
 MOST_STRINGS = 1_000_000
 """In all lists together. Each has to be passed over alone; the largest vocabularies have half a million."""
 MOST_LAYERS = 1000
+LONGEST_TEMPLATE = 2**20
+"""Bytes of a chat template."""
+FIRST_PART = 32 * 2**20
+"""Bytes of a file in which its chat template is looked for; the largest vocabularies take ten million before it."""
 
 _WANTED = (
     *("general.architecture", ".block_count", ".attention.head_count", ".attention.head_count_kv"),
@@ -50,13 +54,52 @@ class Attention(msgspec.Struct, frozen=True):
         return len(self.heads)
 
 
+class Header(msgspec.Struct, frozen=True):
+    """What a file says of its model; 0 where it does not. `width`: of its vectors."""
+
+    architecture: str
+    context: int
+    width: int
+
+
 def read(file: Path) -> Attention:
     """Raises NotReadable and OSError."""
+    return _attention(_entries(file))
+
+
+def describe(file: Path) -> Header:
+    """Raises NotReadable and OSError."""
+    entries = _entries(file)
+    kind = entries.get("general.architecture")
+    if not isinstance(kind, str):
+        raise NotReadable("it does not say of what architecture it is")
+    return Header(kind, _whole(entries.get(f"{kind}.context_length")), _whole(entries.get(f"{kind}.embedding_length")))
+
+
+def chat_template(file: Path) -> str:
+    """Empty where there is none. It stands behind the vocabulary, which is looked through as bytes: to pass over its
+    texts one by one would take half a second. Raises OSError."""
+    name = b"tokenizer.chat_template"
+    mark = struct.pack("<Q", len(name)) + name + struct.pack("<I", _TEXT)
+    with file.open("rb") as stream:
+        held, seen = b"", 0
+        while seen < FIRST_PART and (piece := stream.read(2**20)):
+            seen += len(piece)
+            held = held[-len(mark) :] + piece
+            at = held.find(mark)
+            if at >= 0:
+                rest = held[at + len(mark) :] + stream.read(LONGEST_TEMPLATE + 8)
+                size = int.from_bytes(rest[:8], "little")
+                return rest[8 : 8 + min(size, LONGEST_TEMPLATE)].decode(errors="replace")
+    return ""
+
+
+def _entries(file: Path) -> dict[str, Value]:
     if not file.is_file():
         raise NotReadable("it is not a file")  # a pipe would never end
     with file.open("rb") as stream:
         try:
-            return _attention(_Reader(stream, file.stat().st_size).entries())
+            return _Reader(stream, file.stat().st_size).entries()
         except (struct.error, UnicodeDecodeError, OverflowError) as error:
             raise NotReadable(str(error)) from None
 

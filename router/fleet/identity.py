@@ -42,14 +42,22 @@ def command_of(spec: EngineSpec, port: int, key: str, gpus: Gpus) -> Command:
 
 
 def is_same(old: EngineSpec, new: EngineSpec) -> bool:
-    """Whether the engines of one are those of the other. Raises Refusal."""
-    return fingerprint(old, first_share(old)) == fingerprint(new, first_share(new))
+    """Whether the engines of one are those of the other, and are spoken to alike. Raises Refusal."""
+    return _parts(old, command_of(old, 1, "key", first_share(old))) == _parts(
+        new, command_of(new, 1, "key", first_share(new))
+    )
 
 
 def fingerprint(spec: EngineSpec, gpus: Gpus) -> str:
-    """The same for two specs that lead to the same engine, whatever else they say. Of the environment only what the
-    file and the launcher set: two shells differ in the rest. Raises Refusal."""
+    """The same for two specs that lead to the same engine, whatever else they say. How it is spoken to is not in it: a
+    router that adopts an engine may know more of its paths than the one that started it. Raises Refusal."""
+    command = command_of(spec, 1, "key", gpus)
+    run = [command.argv, command.env, command.scrub, command.served]
+    return hashlib.sha256(msgspec.json.encode(_parts(spec, run), order="deterministic")).hexdigest()
+
+
+def _parts(spec: EngineSpec, command: object) -> list[object]:
+    """Of the environment only what the file and the launcher set: two shells differ in the rest."""
     # Named GPUs are shared out among the replicas.
     shares = spec.replicas if spec.gpus.mode == "ids" else 1
-    parts = [command_of(spec, 1, "key", gpus), spec.env, spec.gpus, shares, spec.program]
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+    return [command, spec.env, spec.gpus, shares, spec.program]

@@ -18,7 +18,8 @@ class Info(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One replica, as `router ps` shows it. `last_line` is what a starting engine printed last, or
     what its start waits for; `circuit`, of a ready
-    one, whether it gets requests: all (closed), none (open), one at a time (half_open)."""
+    one, whether it gets requests: all (closed), none (open), one at a time (half_open). `terminated`: by somebody's
+    wish, so that nobody waits for it."""
 
     model: str
     replica: int
@@ -35,6 +36,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     last_line: str
     diagnosis: Diagnosis | None = None
     circuit: str | None = None
+    terminated: bool = False
 
     @property
     def why(self) -> str:

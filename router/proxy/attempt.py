@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from router.catalog import Target
 from router.errors import RouterError, UpstreamError
 from router.proxy.dialects import Adapter, NotUnderstood, adapt
+from router.proxy.late import Late
 from router.proxy.named import retries, timed
 from router.proxy.pool import Pool
-from router.proxy.relay import Late, Relay, aborted, relay_for, shape_of
+from router.proxy.relay import Relay, Stream, aborted, relay_for, shape_of
 from router.proxy.rename import rename_early, rename_late, rename_whole
 from router.proxy.request import Request
 from router.proxy.tally import clock
@@ -26,6 +27,7 @@ MAX_WHOLE = 256 << 20
 MAX_REFUSAL = 65536
 """Bytes of a refusal that is looked at for its reason."""
 STOPPED = "it was stopped before the answer's end"
+UNENDED = "the stream ended without its last event"
 
 _TOO_LONG = re.compile(
     rb"context_length_exceeded|exceed_context_size|maximum context length|context length of|context window|"
@@ -281,7 +283,11 @@ class Attempt:
             self._break_off(connection)
         elif passed is not None:
             self._start(relay, connection)
-            if done:
+            if done and isinstance(relay, Stream) and not (connection.head.framed or relay.complete):
+                # Only the connection's end says that this is all, and it may have broken off.
+                exchange.turn.write(passed)  # type: ignore[arg-type]
+                exchange.give_way(Died(UNENDED))
+            elif done:
                 exchange.finish(passed)
             else:
                 exchange.turn.write(passed)  # type: ignore[arg-type]  # in pieces only at the end

@@ -13,10 +13,10 @@ from router.catalog import Catalog, Hop, Target
 from router.errors import RouterError
 from router.measures import Measures
 from router.proxy.attempt import FAULTS, Attempt
+from router.proxy.events import ping
 from router.proxy.named import id_line, retries, signature
 from router.proxy.owners import Owner, Owners
 from router.proxy.paths import Route
-from router.proxy.events import ping
 from router.proxy.request import Request, not_served, read_json
 from router.proxy.tally import Tally, clock
 from router.proxy.turn import Turn

@@ -17,10 +17,11 @@ Body = Literal["json", "form", "either", "none", "websocket"]
 class Path(msgspec.Struct, frozen=True):
     """`public` may hold `{id}`, which stands for what an earlier answer had as its `id`.
 
-    `body`: where a request has `model`: at the top of a JSON document; in a field of a multipart form; in
-    `either` of them, by what comes; nowhere; or, for a WebSocket, in the query. `beside`: servers have it beside `/v1`, not below.
-    `owner`: its answers' ids are asked for later, at the engine that gave them. `events`: with `stream: true` its answer is a stream of events; `named`:
-    they have names (Anthropic's); `usage`: they tell the tokens only if `stream_options` asks for it.
+    `body`: where a request has `model`: at the top of a JSON document; in a field of a multipart form; in `either` of
+    them, by what comes; nowhere; or, for a WebSocket, in the query. `beside`: servers have it beside `/v1`, not below.
+    `owner`: its answers' ids are asked for later, at the engine that gave them. `events`: with `stream: true` its
+    answer is a stream of events; `named`: they have names (Anthropic's); `usage`: they tell the tokens only if
+    `stream_options` asks for it.
     """
 
     public: str

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
-from router.errors import RouterError, UpstreamError
+from router.errors import RouterError
 from router.proxy.events import Events, content, decoded, is_named
 from router.proxy.headers import for_client, lines
 from router.proxy.rename import rename_early, rename_late, rename_whole
 from router.proxy.upstream import Head
-from router.proxy.usage import first_usage, is_usage_alone, last_usage, usage_part
+from router.proxy.usage import first_usage, is_usage_alone, last_usage, timings_part, usage_part
 
 MAX_HELD = 64 << 20
 """Bytes of an answer that are held back until its `model` comes; a longer one goes on with the engine's."""
@@ -102,20 +100,31 @@ class Stream:
     follows stay here, too.
     """
 
-    __slots__ = ("_aborts", "_events", "_first_usage", "_hides", "_last", "_last_usage", "_pass_on", "aborted")
+    __slots__ = (
+        "_aborts",
+        "_before",
+        "_events",
+        "_first_usage",
+        "_hides",
+        "_last",
+        "_last_usage",
+        "_pass_on",
+        "aborted",
+    )
     streams = True
 
     def __init__(self, name: str | None, *, hide_usage: bool = False, aborts: bool = False) -> None:
         self._hides, self._aborts = hide_usage, aborts
         self._events = Events(name)
         self._pass_on: Callable[[bytes], bytes] = self._events.feed
-        self._first_usage = self._last_usage = self._last = b""
+        self._first_usage = self._last_usage = self._before = self._last = b""
         self.aborted = False
 
     @property
     def usage(self) -> bytes:
-        """Anthropic's streams tell the prompt's tokens at their start, and the rest at their end."""
-        return self._first_usage + last_usage(self._last_usage)
+        """Anthropic's streams tell the prompt's tokens at their start, and the rest at their end; llama.cpp's, where
+        nobody asked for usage, have timings in the last event but one."""
+        return self._first_usage + last_usage(self._last_usage) or timings_part(self._before + self._last)
 
     def feed(self, data: bytes, *, ended: bool) -> bytes:
         data = self._pass_on(data)
@@ -129,7 +138,7 @@ class Stream:
         elif self._aborts and data.rfind(b'"abort"') >= 0:
             data = self._sift(data)
         if data:
-            self._last = data
+            self._before, self._last = self._last, data
         return data
 
     def _sift(self, data: bytes) -> bytes:
@@ -147,9 +156,14 @@ class Stream:
     def length(self, _length: int | None) -> None:
         return None
 
+    @property
+    def complete(self) -> bool:
+        """Whether its last event has been passed on."""
+        return self._last.endswith(LAST_EVENTS)
+
     def last_words(self, error: RouterError) -> bytes:
-        """Nothing more where the last event has been passed on, and only the framing's end is missing."""
-        if self._last.endswith(LAST_EVENTS):
+        """Nothing more where only the framing's end is missing."""
+        if self.complete:
             return b""
         named = self._events.named or is_named(self._last)
         return (b"\n\n" if self._events.torn else b"") + error.event(named=named)
@@ -161,13 +175,13 @@ def _nothing(_data: bytes) -> bytes:
 
 def aborted(body: bytes) -> bool:
     """Whether a whole answer says that the engine has given it up: `finish_reason: abort`, or what vLLM makes of that
-    in Anthropic's dialect (no reason at all), and in OpenAI's responses of some models (`cancelled`; a response that
-    the client itself has cancelled reads the same)."""
+    in Anthropic's dialect (no reason at all), and in OpenAI's responses of gpt-oss (`cancelled`, which a client can do
+    to no more than those in the background). Those of other models read as if they were complete."""
     return may_tell_abort(body) and tells_abort(decoded(body))
 
 
 def may_tell_abort(text: bytes) -> bool:
-    """At a hundredth of what it takes to be sure. A text that only speaks of it has its quotes escaped."""
+    """What does not is not decoded for it. A text that only speaks of such a thing has its quotes escaped."""
     return any(text.rfind(mark) >= 0 for mark in (b'"abort"', b'"message_delta"', b'"type":"message"', b'"cancelled"'))
 
 
@@ -181,70 +195,11 @@ def tells_abort(document: object) -> bool:
         case (
             {"type": "message", "role": "assistant"}
             | {"type": "message_delta", "delta": {"stop_reason": None}}
-            | {"type": "response.completed", "response": {"status": "cancelled"}}
-            | {"object": "response", "status": "cancelled"}
+            | {"type": "response.completed", "response": {"status": "cancelled", "background": False}}
+            | {"object": "response", "status": "cancelled", "background": False}
         ):
             return True
     return False
-
-
-MAX_LATE = 1 << 20
-"""Bytes of an answer that are gathered to become one event."""
-MAX_TEXT = 200
-"""Characters of what an engine says that a client is told, where it is no error in itself."""
-
-
-class Late:
-    """An answer that is no stream, where the client has been promised one to keep it waiting. It becomes one event: an
-    error mostly, as the status of 200 is past.
-
-    `status` is the engine's; `named`: the path is one whose events have names, which a whole answer cannot become.
-    """
-
-    __slots__ = ("_held", "_named", "_status", "usage")
-    streams = True
-    aborted = False
-
-    def __init__(self, status: int, *, named: bool) -> None:
-        self._status, self._named = status, named
-        self._held = bytearray()
-        self.usage = b""
-
-    def feed(self, data: bytes, *, ended: bool) -> bytes:
-        if len(self._held) <= MAX_LATE:
-            self._held += data
-        if not ended:
-            return b""
-        body = bytes(self._held)
-        self.usage = usage_part(body)
-        return self._event(body, decoded(body) if len(body) <= MAX_LATE else None)
-
-    def _event(self, body: bytes, document: object) -> bytes:
-        match document:
-            case {"error": {**error}} if self._named:
-                return b"event: error\ndata: %b\n\n" % msgspec.json.encode({"type": "error", "error": error})
-            case {"error": {}}:
-                return b"data: %b\n\n" % msgspec.json.format(body, indent=-1)
-            case {} if self._status < 400 and not self._named:
-                return b"data: %b\n\n" % msgspec.json.format(body, indent=-1)
-        return self._told(_said(body, document)).event(named=self._named)
-
-    def _told(self, said: str) -> RouterError:
-        what = f"{self._status}: {said[:MAX_TEXT]}" if self._status >= 400 else f"{self._status}, but no stream"
-        return UpstreamError(f"the engine answered {what}")
-
-    def length(self, _length: int | None) -> None:
-        return None
-
-    def last_words(self, error: RouterError) -> bytes:
-        return error.event(named=self._named)
-
-
-def _said(body: bytes, document: object) -> str:
-    match document:
-        case {"message": str(text)} | {"detail": str(text)} | {"error": str(text)}:
-            return text
-    return " ".join(body[: 4 * MAX_TEXT].decode(errors="replace").split())
 
 
 class Renamed:

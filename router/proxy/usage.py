@@ -14,6 +14,8 @@ _COUNT = rb'"\s*+:\s*+(\d{1,12})'
 _PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)' + _COUNT)
 _CACHED = re.compile(rb'"(?:cache_read_input_tokens|cache_creation_input_tokens)' + _COUNT)
 _COMPLETION = re.compile(rb'"(?:completion_tokens|output_tokens)' + _COUNT)
+_TIMINGS = re.compile(rb'"(cache_n|prompt_n|predicted_n)' + _COUNT)
+"""Of a prompt's tokens llama.cpp counts those apart that it had kept."""
 _TOTAL = re.compile(rb'"total_tokens' + _COUNT)
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -42,11 +44,20 @@ def last_usage(events: bytes) -> bytes:
     return events[at : at + REACH]
 
 
+def timings_part(events: bytes) -> bytes:
+    """llama.cpp's `timings` in these events."""
+    at = events.rfind(b'"timings"')
+    return events[at : at + REACH] if at >= 0 else b""
+
+
 def tokens(part: bytes) -> tuple[int | None, int | None]:
     """Prompt's and completion's, from the `usage` or `meta` in this part of an answer; of several each from the last
     that says it, as Anthropic's streams tell the prompt's at their start and the completion's at their end. A text that
     only speaks of such a thing has its quotes escaped, so it is not taken for one."""
     prompt = completion = None
+    if part.startswith(b'"timings"'):
+        counts = {name: int(count) for name, count in _TIMINGS.findall(part)}
+        return counts.get(b"cache_n", 0) + counts.get(b"prompt_n", 0), counts.get(b"predicted_n")
     for said in reversed(_said(part)):
         if prompt is None:
             prompt = _prompt(said)

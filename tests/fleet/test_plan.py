@@ -123,6 +123,14 @@ def test_an_engine_from_another_environment_is_replaced(folder: Path) -> None:
     assert step == Step("m", "replace", ("environment",))
 
 
+def test_an_engine_with_other_adapters_is_replaced(folder: Path) -> None:
+    (folder / "vllm").touch(mode=0o700)
+    model = {"engine": "vllm", "environment": str(folder / "vllm"), "model": "org/name"}
+    old, new = model | {"lora": {"sql": "org/sql"}}, model | {"lora": {"sql": "org/other"}}
+    assert one(folder, old, old) == Step("m", "keep")
+    assert one(folder, old, new) == Step("m", "replace", ("lora",))
+
+
 def test_an_alias_with_other_edits_and_what_is_wanted_of_embeddings_are_updates(folder: Path) -> None:
     old = remote(kind="embedding", aliases={"also": {"set": {"a": 1}}})
     new = remote(kind="embedding", aliases={"also": {"set": {"a": 2}}}, max_inputs=7, decode_openai_tokens=True)

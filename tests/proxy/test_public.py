@@ -33,9 +33,23 @@ async def test_all_names_are_listed(lab: Lab) -> None:
     ]
 
 
+SPELLINGS = ["/v1/models", "/models", "/v1/v1/models", "/anthropic/v1/models", "/anthropic/models"]
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+async def test_clients_spell_the_list_in_many_ways(lab: Lab, path: str) -> None:
+    assert [entry["id"] for entry in (await lab.ask(get(path))).json()["data"]] == ["m", "alias"]
+    assert (await lab.ask(get(f"{path}/alias"))).json()["id"] == "alias"
+
+
+async def test_a_terminated_model_is_not_missed(lab: Lab) -> None:
+    lab.model.stopped = True
+    assert (await lab.ask(get("/ready"))).status == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/models/m", "/v1/models/alias", "/v1/models/org/a%20b", "/v1/models/org%2Fa%20b"])
 async def test_one_model_is_described(lab: Lab, path: str) -> None:
-    lab.catalog._names["org/a b"] = lab.model
+    lab.call("org/a b")
     reply = await lab.ask(get(path))
     assert (reply.status, reply.json()["object"], reply.json()["root"]) == (200, "model", "m")
 

@@ -1,9 +1,12 @@
 """Which dialect a request needs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from launchers.base import Dialect
 from router.proxy.dialects import embeddings, rerank
 from router.proxy.dialects.adapter import Adapter, Changed, Wants
-from router.proxy.dialects.members import read, taken, write
+from router.proxy.dialects.members import merged, read, taken, write
 
 _RERANK = ("/v1/rerank", "/v2/rerank")
 _EMBEDDINGS = "/v1/embeddings"
@@ -11,7 +14,13 @@ _EMBEDDINGS = "/v1/embeddings"
 
 def may_adapt(public: str, dialect: Dialect, wants: Wants) -> bool:  # noqa: ARG001
     """Whether `adapt` could do anything for some body."""
-    return public in _RERANK or public == _EMBEDDINGS or public in dialect.takes or not dialect.nulls
+    return (
+        public in _RERANK
+        or public == _EMBEDDINGS
+        or public in dialect.takes
+        or public in dialect.defaults
+        or not dialect.nulls
+    )
 
 
 def adapt(public: str, body: bytes, dialect: Dialect, wants: Wants) -> Adapter | None:
@@ -22,12 +31,12 @@ def adapt(public: str, body: bytes, dialect: Dialect, wants: Wants) -> Adapter |
         return rerank.adapt(body, takes, dialect, wants)
     if public == _EMBEDDINGS:
         return embeddings.adapt(body, takes, dialect, wants)
-    return _plain(body, takes, nulls=dialect.nulls or b"null" not in body)
+    return _plain(body, takes, dialect.defaults.get(public, {}), nulls=dialect.nulls or b"null" not in body)
 
 
-def _plain(body: bytes, takes: frozenset[str] | None, *, nulls: bool) -> Adapter | None:
-    if takes is None and nulls:
+def _plain(body: bytes, takes: frozenset[str] | None, defaults: Mapping[str, Any], *, nulls: bool) -> Adapter | None:
+    if takes is None and nulls and not defaults:
         return None
     members = read(body)
-    kept = taken(members, takes, nulls=nulls)
-    return None if len(kept) == len(members) else Changed((write(kept),))
+    asked = merged(taken(members, takes, nulls=nulls), defaults, over=False)
+    return None if asked == members else Changed((write(asked),))
