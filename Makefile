@@ -4,12 +4,13 @@ PYTHON ?= python3
 CONFIG ?= configs/demo.yaml
 
 BIN := .venv/bin
+CLIENTS := .clients
 ENGINES := .engines
 DEMO := .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(BIN)/router install --dir $(ENGINES)
 
-.PHONY: help venv demo up engines test chaos lint fmt bench bench-start bench-soak clean distclean
+.PHONY: help venv demo up engines clients test chaos lint fmt bench bench-start bench-soak clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,7 +23,7 @@ help:
 	@echo "make bench-start how long from router up to ready, beside the engine alone"
 	@echo "make bench-soak whether its memory grows at half load, for 10 minutes (SECONDS=60 for one)"
 	@echo "make venv       only make the environment, .venv (PYTHON=python3.12 to choose another Python)"
-	@echo "make clean      remove .venv, the demo models and caches (make distclean: the tests' engines and the peers too)"
+	@echo "make clean      remove .venv, the demo models and caches (make distclean: the tests' engines, clients and peers too)"
 
 # Each stamp is touched last, so that a step that was interrupted is done again.
 .venv/.made:
@@ -61,8 +62,19 @@ engines: .venv/.up
 	$(QUICK) $(INSTALL) llamacpp --form server
 	$(INSTALL) infinity --cpu
 	$(INSTALL) vllm --cpu
+	$(INSTALL) transformers --cpu
+	$(INSTALL) mlx --cpu
 
-test: lint engines $(DEMO)/.made
+# The programs that the tests put in front of the router, in an environment of their own; Node comes as a wheel.
+$(CLIENTS)/.made: .venv/.made tests/clients/requirements.lock tests/clients/node/package-lock.json
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r tests/clients/requirements.lock
+	PATH="$(abspath $(CLIENTS))/bin:$$PATH" npm ci --no-fund --no-audit --prefix tests/clients/node
+	@touch $@
+
+clients: $(CLIENTS)/.made
+
+test: lint engines clients $(DEMO)/.made
 	$(BIN)/python -m pytest
 
 chaos: .venv/.test $(DEMO)/.made
@@ -96,4 +108,4 @@ clean:
 	find . -name __pycache__ -not -path './$(ENGINES)/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(ENGINES) .bench
+	rm -rf $(ENGINES) $(CLIENTS) tests/clients/node/node_modules .bench
