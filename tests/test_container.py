@@ -252,6 +252,7 @@ def test_the_steps_of_the_slim_image_work_in_an_empty_folder(empty_folder: Path)
         "chat-end.gguf",
         "chat.gguf",
         "embedding.gguf",
+        "lora.gguf",
         "rerank.gguf",
     ]
 
