@@ -157,7 +157,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_every_document_is_linked_from_the_readme() -> None:
     """Itself, or by a folder's own page that is."""
-    links = {link for link in re.findall(r"\]\(([^)#]+)", README)}
+    links = set(re.findall(r"\]\(([^)#]+)", README))
     for index in [name for name in DOCUMENTS if name.endswith("/README.md") and name in links]:
         links |= {f"{index.removesuffix('README.md')}{link}" for link in re.findall(r"\]\(([^)#]+)", TEXTS[index])}
     assert [name for name in DOCUMENTS if name not in links and name != "README.md"] == []

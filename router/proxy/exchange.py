@@ -43,7 +43,6 @@ class Exchange(Tally):
         "asking", "begun", "hop", "pinged", "route",
     )  # fmt: skip
 
-    hungry = False
     replayable = True
     """Whether the whole request is here, to be sent again."""
     alone = False
@@ -76,9 +75,6 @@ class Exchange(Tally):
         except Exception:
             self.mistake()
         self.paused_since(since)
-
-    def fed(self) -> None:
-        """More of the body is here; asked only where `hungry`."""
 
     def pause(self) -> None:
         if self._attempt is not None:
@@ -189,7 +185,8 @@ class Exchange(Tally):
             return False
         if head.status != 500 or target.suspect is not None:
             model.failed(target, head.retry_after)  # else the request may be the cause, and nobody can ask the server
-        if (head.status == 503 or attempt.trial) and model.has_other((*self._failed, target)) and model.may_retry():
+        another = self.replayable and model.has_other((*self._failed, target))
+        if (head.status == 503 or attempt.trial) and another and model.may_retry():
             self._avoid(target)
             self._claim()
             return True

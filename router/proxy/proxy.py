@@ -13,8 +13,10 @@ from router.proxy.keys import Keys
 from router.proxy.named import own_id
 from router.proxy.owners import Owners
 from router.proxy.paths import OPEN, Path, find
-from router.proxy.request import check_head
+from router.proxy.request import check_head, is_form
+from router.proxy.tunnel import Tunnel
 from router.proxy.turn import Head, Turn, Work
+from router.proxy.upload import Upload
 
 
 class Proxy:
@@ -36,8 +38,7 @@ class Proxy:
             if head.path not in OPEN:
                 self._ask_key(head)
             return None
-        kind = FollowUp if route.path.body == "none" else Exchange
-        exchange = kind(turn, route, self.catalog, self._owners, self.measures)
+        exchange = _kind(route.path, head)(turn, route, self.catalog, self._owners, self.measures)
         if head.admitted is not self.keys:
             try:
                 self._admit(route.path, head)
@@ -60,3 +61,15 @@ class Proxy:
         check_head(path, head.method, head.fields)
         head.lines = for_engine(head.headers, head.fields)
         head.admitted = self.keys
+
+
+def _kind(path: Path, head: Head) -> type[Exchange]:
+    """How a request by this path goes on."""
+    match path.body:
+        case "json":
+            return Exchange
+        case "none":
+            return FollowUp
+        case "websocket":
+            return Tunnel
+    return Upload if is_form(path, head.fields) else Exchange

@@ -10,6 +10,7 @@ from router.measures import Measures
 from router.proxy.attempt import Attempt
 from router.proxy.exchange import Exchange
 from router.proxy.headers import for_client, for_engine, lines
+from router.proxy.keys import IN_PROTOCOL
 from router.proxy.named import id_line
 from router.proxy.owners import Owners
 from router.proxy.paths import Route
@@ -26,7 +27,6 @@ GOING_AWAY = b"\x88\x02\x03\xe9"
 
 _UPGRADE = b"connection: Upgrade\r\nupgrade: websocket\r\n"
 _PROTOCOL = b"sec-websocket-protocol"
-_KEY = b"openai-insecure-api-key."
 
 
 class Handshake(Request, frozen=True):
@@ -38,8 +38,9 @@ class Handshake(Request, frozen=True):
     def pieces(self, way: Way, name: str) -> Sequence[bytes]:
         head = self.head
         query = head.query if name == self.model else _renamed(head.query, name)
+        target = b"%b?%b" % (way.path, query) if query else way.path
         kept = for_engine([header for header in head.headers if header[0] != _PROTOCOL], head.fields)
-        return (b"GET %b?%b%b%b%b%b\r\n" % (way.path, query, way.lines, kept, _offered(head), _UPGRADE),)
+        return (b"GET %b%b%b%b%b\r\n" % (target, way.lines, kept, _offered(head), _UPGRADE),)
 
 
 class Tunnel(Exchange):
@@ -61,12 +62,23 @@ class Tunnel(Exchange):
         turn = self.turn
         turn.go_raw(self)
         try:
-            self._set_out(Handshake(self.route, turn.head, b"", _model_of(turn, self.route), NOWHERE))
+            _check(turn, self.route)
+            name = _model_in(turn.head.query) or self._only_model()
+            self._set_out(Handshake(self.route, turn.head, b"", name, NOWHERE))
         except RouterError as error:
             self.give_up(error)
         except Exception:
             self.mistake()
         self.paused_since(since)
+
+    def _only_model(self) -> str:
+        """vLLM's clients name it in a message, which is too late. Raises InvalidRequest."""
+        path = self.path.public
+        names = [model.name for model in self._catalog if model.paths is not None and path in model.paths]
+        if len(names) != 1:
+            problem = f"`model` is missing; name the model to ask: {path}?model=NAME"
+            raise InvalidRequest(problem, code="missing_model", param="model")
+        return names[0]
 
     def feed(self, data: bytes) -> None:
         self.turn.size += len(data)
@@ -124,10 +136,10 @@ class Tunnel(Exchange):
             engine = self._engine = connection.surrender(EngineSide(self))
             kept = lines(for_client(head.headers, head.fields))
             self.turn.switch(b"%b%b%b%b" % (_UPGRADE, kept, id_line(self.turn.id), attempt.pool.signature))
+            self.turn.resume_body()  # before anything is written, as that may say to pause
             if self._early:
                 engine.write(self._early)
                 self._early = b""
-                self.turn.resume_body()
             if rest:
                 self.said(rest)
         except Exception:
@@ -192,20 +204,21 @@ class EngineSide(asyncio.Protocol):
         self._tunnel.close()
 
 
-def _model_of(turn: Turn, route: Route) -> str:
-    """Whom a handshake asks. Raises InvalidRequest where it is none, or names no model."""
+def _check(turn: Turn, route: Route) -> None:
+    """Raises InvalidRequest where it is no handshake."""
     head = turn.head
-    granted = head.method == "GET" and head.version == "1.1" and b"sec-websocket-key" in head.fields
-    if not granted or "websocket" not in map(str.strip, head.upgrade.split(",")) or turn.size:
+    formed = head.method == "GET" and head.version == "1.1" and b"sec-websocket-key" in head.fields
+    if not formed or "websocket" not in map(str.strip, head.upgrade.split(",")) or turn.size:
         problem = f"{route.path.public} is a WebSocket: GET it by HTTP/1.1, with `Upgrade: websocket`, and no body"
         raise InvalidRequest(problem, code="invalid_http")
-    names = {unquote_plus(value) for name, value in _pairs(head.query) if name == "model"}
+
+
+def _model_in(query: bytes) -> str:
+    """ "" where it names none. Raises InvalidRequest where it names two."""
+    names = {unquote_plus(value) for name, value in _pairs(query) if name == "model"}
     if len(names) > 1:
         raise InvalidRequest("the query has more than one `model`", code="duplicate_model", param="model")
-    if not any(names):
-        problem = f"`model` is missing; name the model to ask: {route.path.public}?model=NAME"
-        raise InvalidRequest(problem, code="missing_model", param="model")
-    return names.pop()
+    return next(iter(names), "")
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:
@@ -223,5 +236,5 @@ def _renamed(query: bytes, name: str) -> bytes:
 def _offered(head: Head) -> bytes:
     """The subprotocols, but for the one that is the client's key."""
     offers = (offer.strip() for key, value in head.headers if key == _PROTOCOL for offer in value.split(b","))
-    kept = [offer for offer in offers if offer and not offer.startswith(_KEY)]
+    kept = [offer for offer in offers if offer and not offer.startswith(IN_PROTOCOL)]
     return b"%b: %b\r\n" % (_PROTOCOL, b", ".join(kept)) if kept else b""

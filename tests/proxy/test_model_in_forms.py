@@ -2,9 +2,13 @@
 # ruff: noqa: E501 - what goes over a wire is told best in one line
 
 import os
+import sys
 
 import pytest
 from lab import OK, Lab, post
+
+from router.errors import InvalidRequest
+from router.proxy.multipart import Form
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +134,49 @@ async def test_data_full_of_line_ends_holds_nobody_up(lab: Lab) -> None:
     engine = await lab.answering(OK, served="inner")
     assert (await lab.ask(request(form(FILE + b"\r\n--" * 200_000, MODEL)))).status == 200
     assert engine.requests
+
+
+def outcome(*pieces: bytes) -> object:
+    found = Form("multipart/form-data; boundary=B")
+    try:
+        for piece in pieces:
+            found.feed(piece)
+        found.end()
+        found.name_in(b"".join(pieces))
+    except InvalidRequest as error:
+        return error.code
+    return found.begin, found.model
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(FILE + LOOK_ALIKES.replace(b"\r\n--B", b"\r\n--C"), MODEL),
+        b"before\r\n" + form(MODEL, FILE + b"\r\n-\r\n--\r\r\n--") + b"after\r\n--B",
+        form(MODEL[:-5], MODEL),
+        form(MODEL, b'Content-Disposition: form-data; name="a"\r\n\r\n')[:-3],
+        form(MODEL, FILE, MODEL),
+        form(MODEL, FILE + b"\r\n--Boom\r\n"),
+        b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n--B\r\n' + MODEL + b"\r\n--B--",
+        b"--B\r\nno head\r\n--B\r\n" + MODEL + b"\r\n--B--\r\n",
+        b"\r\n--B" + form(MODEL),
+        b"",
+    ],
+)
+def test_a_form_is_the_same_however_it_is_cut(body: bytes) -> None:
+    whole = outcome(body)
+    assert outcome(*(body[at : at + 1] for at in range(len(body)))) == whole
+    for cut in range(len(body)):
+        assert outcome(body[:cut], body[cut:]) == whole
+
+
+def test_what_was_read_of_a_form_is_not_kept() -> None:
+    found = Form("multipart/form-data; boundary=B")
+    found.feed(form(MODEL, FILE)[: -len(b"\r\n--B--\r\n")])
+    for _ in range(100):
+        found.feed(b"\r\n--" * 10_000)
+        assert sys.getsizeof(found._held) < 200
+    for end in (b"", b"\r\n\r\n"):
+        found = Form("multipart/form-data; boundary=B")
+        with pytest.raises(InvalidRequest, match="16384 bytes of headers"):
+            found.feed(b"--B\r\nX: " + b"y" * 20_000 + end)

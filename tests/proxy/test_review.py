@@ -99,8 +99,21 @@ async def test_an_answer_with_another_coding_ends_with_its_connection(lab: Lab) 
 
     async def script(wire: Wire) -> None:
         await wire.request()
-        await wire.send(head + b"data: 1\n\n")
+        await wire.send(head + b"data: 1\n\ndata: [DONE]\n\n")
 
     await lab.engine(script)
     reply = await lab.chat()
-    assert (reply.status, reply.body) == (200, b"data: 1\n\n")
+    assert (reply.status, reply.body) == (200, b"data: 1\n\ndata: [DONE]\n\n")
+
+
+async def test_a_stream_that_only_the_connections_end_ends_is_whole_with_its_last_event(lab: Lab) -> None:
+    """As mlx_lm's, by HTTP/1.0; else nobody could tell one that broke off."""
+
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n")
+
+    await lab.engine(script)
+    reply = await lab.chat()
+    assert reply.body.startswith(b'data: 1\n\ndata: {"error":{')
+    assert lab.records[0].error == "engine_failed"
