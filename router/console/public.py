@@ -81,7 +81,8 @@ def _of_models(records: Records, cluster: Cluster, life: LifeCycle) -> Iterator[
 
 def _of_cluster(cluster: Cluster) -> Iterator[Route]:
     yield Route("/status", cluster.status)
-    yield Route("/v1/cluster/auth", cluster.auth)
+    for path in ("/v1/cluster/auth", "/v1/v1/cluster/auth"):
+        yield Route(path, cluster.auth)
     yield Route("/v1/cluster/info", cluster.info)
     yield Route("/v1/cluster/version", cluster.version)
     yield Route("/v1/model_registrations/{type}", cluster.registrations)

@@ -78,8 +78,8 @@ PATHS: dict[str, Path] = {
     )
 }
 
-OPEN = frozenset({"/health", "/ready", "/v1/cluster/auth"})
-"""Paths that need no key: health, and how Xinference's clients ask whether there are keys."""
+OPEN = frozenset({"/health", "/ready", "/v1/cluster/auth", "/v1/v1/cluster/auth"})
+"""Paths that need no key: health, and how Xinference's clients ask whether there are keys, whatever their address."""
 
 
 class Route(msgspec.Struct, frozen=True):
