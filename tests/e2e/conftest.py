@@ -17,6 +17,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = {
     "vllm": "bin/vllm",
     "infinity": "bin/infinity_emb",
+    "transformers": "bin/transformers",
+    "mlx": "bin/mlx_lm.server",
     "llamacpp-server": "bin/llama-server",
     "llamacpp-python": "lib/python3*/site-packages/llama_cpp",
 }
