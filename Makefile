@@ -65,11 +65,12 @@ engines: .venv/.up
 	$(INSTALL) transformers --cpu
 	$(INSTALL) mlx --cpu
 
-# The programs that the tests put in front of the router, in an environment of their own; Node comes as a wheel.
+# The programs that the tests put in front of the router, in an environment of their own. Node comes as a wheel, and its
+# npm is for machines without one: theirs knows of proxies and certificates.
 $(CLIENTS)/.made: .venv/.made tests/clients/requirements.lock tests/clients/node/package-lock.json
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r tests/clients/requirements.lock
-	PATH="$(abspath $(CLIENTS))/bin:$$PATH" npm ci --no-fund --no-audit --prefix tests/clients/node
+	PATH="$$PATH:$(abspath $(CLIENTS))/bin" npm ci --no-fund --no-audit --prefix tests/clients/node
 	@touch $@
 
 clients: $(CLIENTS)/.made
