@@ -66,11 +66,12 @@ engines: .venv/.up
 	$(INSTALL) mlx --cpu
 
 # The programs that the tests put in front of the router, in an environment of their own. Node comes as a wheel, and its
-# npm is for machines without one: theirs knows of proxies and certificates.
+# npm is for machines without one. Whose network has a certificate authority of its own has told OpenSSL or pip of it.
 $(CLIENTS)/.made: .venv/.made tests/clients/requirements.lock tests/clients/node/package-lock.json
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r tests/clients/requirements.lock
-	PATH="$$PATH:$(abspath $(CLIENTS))/bin" npm ci --no-fund --no-audit --prefix tests/clients/node
+	NODE_EXTRA_CA_CERTS="$${NODE_EXTRA_CA_CERTS:-$${SSL_CERT_FILE:-$$PIP_CERT}}" \
+		PATH="$$PATH:$(abspath $(CLIENTS))/bin" npm ci --no-fund --no-audit --prefix tests/clients/node
 	@touch $@
 
 clients: $(CLIENTS)/.made
