@@ -57,9 +57,10 @@ class Catalog:
 
     def serving(self, path: str) -> list[str]:
         """The names of the models and groups whose engines have a public path."""
-        found = [model.name for model in self if model.serves(path)]
-        return found + [
-            group.name for group in self._groups.values() if any(name in found for name, _ in group.members)
+        groups = self._groups.values()
+        return [
+            *(model.name for model in self if model.offers(path)),
+            *(each.name for each in groups if any(self.resolve(name).offers(path) for name, _ in each.members)),
         ]
 
     @property
@@ -68,27 +69,29 @@ class Catalog:
         return list(self._names)
 
     def _chain(self, name: str) -> tuple[Hop, ...]:
-        """A model, then what stands in for it; of a group all members, in the file's order."""
-        entry = self._names[name]
-        return tuple(self._hop(each) for each in dict.fromkeys((name, *self._stand_ins(entry))))
+        """A model, then what stands in for it."""
+        return _once((self._hop(name), *self._stand_ins(self._names[name])))
 
     def _group_hops(self, name: str) -> tuple[Hop, ...]:
         group = self.entry(name)
         if not isinstance(group, Group):
             raise self._unknown(name)
-        edits = group.manner.edits.get(name)
-        chain = dict.fromkeys((*group.order(self._models), *self._stand_ins(group)))
-        return tuple(self._hop(each, () if edits is None else (edits,)) for each in chain)
+        edits = _own_edits(group, name)
+        members = (self._hop(each, edits) for each in group.order(self.resolve))
+        return _once((*members, *self._stand_ins(group)))
 
-    def _stand_ins(self, entry: Model | Group) -> Iterator[str]:
+    def _stand_ins(self, entry: Model | Group) -> Iterator[Hop]:
+        """Of a group all members, in the file's order. Each is asked as it would be by the name that stands here."""
         for name in entry.manner.fallback:
             other = self._names[name]
-            yield from (member for member, _ in other.members) if isinstance(other, Group) else (name,)
+            if isinstance(other, Group):
+                yield from (self._hop(member, _own_edits(other, name)) for member, _ in other.members)
+            else:
+                yield self._hop(name)
 
     def _hop(self, name: str, edits: tuple[Edits, ...] = ()) -> Hop:
         model = self.resolve(name)
-        own = model.manner.edits.get(name)
-        return Hop(name, model, edits if own is None else (own, *edits))
+        return Hop(name, model, (*_own_edits(model, name), *edits))
 
     def _unknown(self, name: str) -> ModelNotFound:
         return ModelNotFound(f"The model '{name[:200]}' does not exist. {self._hint(name[:200])}", param="model")
@@ -99,6 +102,19 @@ class Catalog:
         likely = heapq.nlargest(16, self._names, key=lambda other: len(wanted & _pairs(other)))
         near = difflib.get_close_matches(name, likely, n=3, cutoff=0.5) or sorted(self._names)[:3]
         return f"Nearest: {', '.join(near)}. GET /v1/models lists all." if near else "No model is declared."
+
+
+def _own_edits(entry: Model | Group, name: str) -> tuple[Edits, ...]:
+    edits = entry.manner.edits.get(name)
+    return () if edits is None else (edits,)
+
+
+def _once(hops: Iterable[Hop]) -> tuple[Hop, ...]:
+    """Each name where it stands first."""
+    found: dict[str, Hop] = {}
+    for hop in hops:
+        found.setdefault(hop.name, hop)
+    return tuple(found.values())
 
 
 def _pairs(name: str) -> set[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """What a public name leads to: the models to ask, one after the other, and what each is asked differently."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -60,7 +60,8 @@ class Hop(msgspec.Struct, frozen=True):
 
 
 class Group:
-    """A public name over several models: each gets its share of the requests, the others stand in for it."""
+    """A public name over several models: each gets its share of the requests, the others stand in for it. `members` are
+    public names too: a model's, an alias', a LoRA adapter's."""
 
     def __init__(
         self,
@@ -76,15 +77,15 @@ class Group:
         self.members = tuple(members)
         self._due = dict.fromkeys((name for name, _ in self.members), 0)
 
-    def order(self, models: Mapping[str, "Model"]) -> list[str]:
+    def order(self, resolve: Callable[[str], "Model"]) -> list[str]:
         """The members, the one that is due first. Smooth weighted round robin among those that are ready: after any
         number of requests each is within one of its share."""
-        ready = [(name, weight) for name, weight in self.members if models[name].ready]
+        ready = [(name, weight) for name, weight in self.members if resolve(name).ready]
         if not ready:
             return [name for name, _ in self.members]
         for name, weight in ready:
             self._due[name] += weight
         first = max(ready, key=lambda member: self._due[member[0]])[0]
         self._due[first] -= sum(weight for _, weight in ready)
-        others = sorted(self.members, key=lambda member: (not models[member[0]].ready, -member[1]))
+        others = sorted(self.members, key=lambda member: (not resolve(member[0]).ready, -member[1]))
         return [first, *(name for name, _ in others if name != first)]

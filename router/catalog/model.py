@@ -6,12 +6,15 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
+from launchers.kinds import KIND_PATHS
 from router.catalog.balance import Balance
 from router.catalog.budget import Budget
 from router.catalog.circuit import Circuit
 from router.catalog.hops import Manner
 from router.catalog.target import Target
 from router.errors import ModelNotFound, RouterError, Unavailable
+
+_BY_KIND = {str(kind): paths for kind, paths in KIND_PATHS.items()}
 
 RETRY_AFTER = 10
 """Seconds, the `Retry-After` of a model that did not get ready in time."""
@@ -91,6 +94,11 @@ class Model:
     def serves(self, path: str) -> bool:
         """Whether its engine has this public path, as far as is known."""
         return self.paths is None or path in self.paths
+
+    def offers(self, path: str) -> bool:
+        """Whether somebody who looks for this public path should be sent here: a server elsewhere is taken to have what
+        its kind has."""
+        return path in (_BY_KIND.get(self.kind, ()) if self.paths is None else self.paths)
 
     @property
     def ready(self) -> bool:
@@ -283,7 +291,7 @@ class Model:
         return None if math.isinf(at) else at - asyncio.get_running_loop().time()
 
     def _late(self) -> Unavailable:
-        if self._ready:
+        if self._ready and not self.stopped:  # else they are about to be taken away
             message = f"all replicas of model '{self.name}' are at their limit; try again later"
             return Unavailable(message, code="model_busy", retry_after=RETRY_AFTER)
         wait = self._retry_in()

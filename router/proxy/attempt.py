@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FAULTS = frozenset((500, 502, 503, 504))
 """Statuses with which an engine says that it has failed."""
 MAX_WHOLE = 256 << 20
-"""Bytes of an answer that the router has to read as a whole."""
+"""Bytes of an answer that the router has to read as a whole, with all its parts."""
 MAX_REFUSAL = 65536
 """Bytes of a refusal that is looked at for its reason."""
 STOPPED = "it was stopped before the answer's end"
@@ -170,21 +170,21 @@ class Attempt:
         head = connection.head
         if exchange.judge(self, head):
             return True
-        shape = shape_of(head)
-        if not shape.streams:
-            if done and connection.length is not None:
-                self._whole(data)
-                return True
-            if self._is_read_whole(head):
-                self._held = []
+        if done and connection.length is not None and not shape_of(head).streams:
+            self._size += len(data)
+            self._whole(data)
+            return True
+        if self._is_read_whole(head):
+            self._held = []
         return False
 
     def _is_read_whole(self, head: Head) -> bool:
         """Whether the router has to know the whole of an answer before any of it can go on."""
         if head.status == 400:
             return self._exchange.has_stand_in()
-        if head.status != 200:
+        if not 200 <= head.status < 300:
             return False
+        # Whatever it says it is, as a success may be but one part's.
         return (self._adapter is not None and self._adapter.whole) or (self._way.aborts and shape_of(head).is_json)
 
     def _gather(self, data: bytes, *, done: bool) -> None:
@@ -192,11 +192,13 @@ class Attempt:
         self._held.append(data)
         self._size += len(data)
         if self._size > MAX_WHOLE:
-            self._exchange.give_up(UpstreamError(f"the engine's answer is larger than {MAX_WHOLE} bytes"))
+            self._give_up_large()
         elif done:
             whole, self._held = b"".join(self._held), None
-            self._size = 0
             self._whole(whole)
+
+    def _give_up_large(self) -> None:
+        self._exchange.give_up(UpstreamError(f"the engine's answer is larger than {MAX_WHOLE} bytes"))
 
     def _whole(self, data: bytes) -> None:
         """An answer that is no stream, all of it."""
@@ -205,7 +207,7 @@ class Attempt:
         head = connection.head
         shape = shape_of(head)
         adapter = self._adapter
-        if head.status == 200:
+        if 200 <= head.status < 300:
             if self._way.aborts and shape.is_json and aborted(data):
                 self._break_off(connection)
                 return
@@ -221,6 +223,9 @@ class Attempt:
     def _adapted(self, adapter: Adapter, connection: Connection, data: bytes) -> bytes | None:
         """What the client gets; None: the next part is asked, or all has failed."""
         self._answers.append(data)
+        if self._size > MAX_WHOLE:
+            self._give_up_large()
+            return None
         if len(self._answers) < len(adapter.bodies):
             self._asked = self._asked.with_body(adapter.bodies[len(self._answers)])
             self._connection = None
@@ -244,8 +249,8 @@ class Attempt:
                 name = exchange.asked_name
                 data = rename_early(data, name) or rename_late(data, name) or rename_whole(data, name)
         if exchange.pinged:
-            data = Late(status, named=exchange.path.named).feed(data, ended=True) or b""
-            exchange.finish(data)
+            late = Late(status, named=exchange.path.named)
+            exchange.finish(late.feed(data, ended=True), late.error)
             return
         exchange.status = status
         lines = self._lines(connection, now)
@@ -265,6 +270,8 @@ class Attempt:
             name = exchange.asked_name
             other = None if name == self._name else name
             self.relay = relay_for(head, other, hide_usage=self._hides, aborts=self._way.aborts)
+            if not streams:
+                exchange.calm()
         exchange.streamed = self.relay.streams
         return self.relay
 
@@ -288,7 +295,7 @@ class Attempt:
                 exchange.turn.write(passed)  # type: ignore[arg-type]
                 exchange.give_way(Died(UNENDED))
             elif done:
-                exchange.finish(passed)
+                exchange.finish(passed, relay.error if isinstance(relay, Late) else "")
             else:
                 exchange.turn.write(passed)  # type: ignore[arg-type]  # in pieces only at the end
 

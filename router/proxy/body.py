@@ -76,12 +76,17 @@ def read_head(body: bytes) -> Head:
         if not body.isascii():
             _check_utf8(body)  # msgspec does not look at what it skips
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply", code="invalid_json") from None
+        raise too_deep() from None
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from None
     return head
+
+
+def too_deep() -> InvalidRequest:
+    """For a RecursionError, which may come only where the body is read once more, with less of the stack left."""
+    return InvalidRequest("the body is nested too deeply", code="invalid_json")
 
 
 def _check_utf8(body: bytes) -> None:

@@ -18,7 +18,7 @@ from router.errors import BodyTimeout, HeadTooLarge, InvalidRequest, RouterError
 from router.proxy.again import Again
 from router.proxy.headers import by_name
 from router.proxy.rest import Rest
-from router.proxy.turn import Head, Raw, Turn, Work, split_target
+from router.proxy.turn import Head, Raw, Turn, Work, put, split_target
 
 MAX_HEAD = 65536
 """Bytes of a request's line and headers that may come without its end; likewise of its trailers."""
@@ -257,7 +257,7 @@ class ClientProtocol(asyncio.Protocol):
         turn = self._reading
         if turn is None or turn.done or turn.size > self._limits.max_body:
             return
-        turn.parts.append(body)
+        put(turn.parts, body)
         turn.size += len(body)
         if turn is not self._turn:
             if sum(queued.size for queued in self._queue) > self._limits.max_body:
@@ -322,8 +322,7 @@ class ClientProtocol(asyncio.Protocol):
             return
         if self._body_paused:
             self.resume_body()  # what is left of it is read over
-        # Who waits for leave to send its body may send it all the same, or not.
-        if turn is not None and (not turn.keep_alive or (turn.head.expect and not turn.complete)):
+        if turn is not None and (not turn.keep_alive or turn.untold):
             self._queue.clear()
             self.transport.close()
             return

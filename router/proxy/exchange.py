@@ -13,6 +13,7 @@ from router.catalog import Catalog, Hop, Target
 from router.errors import RouterError
 from router.measures import Measures
 from router.proxy.attempt import FAULTS, Attempt
+from router.proxy.body import too_deep
 from router.proxy.events import ping
 from router.proxy.named import id_line, retries, signature
 from router.proxy.owners import Owner, Owners
@@ -72,6 +73,8 @@ class Exchange(Tally):
             self._set_out(read_json(self.route, self.turn.head, self.turn.body))
         except RouterError as error:
             self.give_up(error)
+        except RecursionError:
+            self.give_up(too_deep())
         except Exception:
             self.mistake()
         self.paused_since(since)
@@ -167,6 +170,8 @@ class Exchange(Tally):
             attempt.begin()
         except RouterError as error:
             self.give_up(error)
+        except RecursionError:
+            self.give_up(too_deep())
 
     def send(self, connection: Connection, attempt: Attempt, pieces: Sequence[bytes | memoryview]) -> None:
         """Raises Died."""
@@ -262,6 +267,14 @@ class Exchange(Tally):
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
+            await self._settled(work)
+        except Exception:  # also what goes wrong while another one is asked instead
+            self.woken()
+            self.mistake()
+        self.paused_since(self.since)
+
+    async def _settled(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
             await work()
         except ConnectFailed as error:
             self.woken()
@@ -270,10 +283,6 @@ class Exchange(Tally):
             self.woken()
             if self._attempt is not None or not self._pass_on():
                 self.give_up(error)
-        except Exception:
-            self.woken()
-            self.mistake()
-        self.paused_since(self.since)
 
     def woken(self) -> None:
         """From a wait, which was no work of the router's own."""
@@ -294,11 +303,12 @@ class Exchange(Tally):
             self.status = status
             self.turn.start(status, lines, length)
 
-    def finish(self, data: bytes | list[bytes]) -> None:
+    def finish(self, data: bytes | list[bytes], error: str = "") -> None:
+        """`error` is what is recorded: the status may be past."""
         self._begin_answer()
         self._let_go()
         self.turn.finish(data)
-        self._end("")
+        self._end(error)
 
     def answer(self, status: int, lines: bytes, body: bytes) -> None:
         """All of it at once."""
@@ -311,10 +321,14 @@ class Exchange(Tally):
         """Who is asked for this answer again."""
         attempt = self._attempt
         if attempt is not None:
-            self._owners.learn(piece, Owner(attempt.model.name, attempt.target.id))
+            self._owners.learn(piece, Owner(attempt.model.name, attempt.target.id, self.asked_name))
 
     def _begin_answer(self) -> None:
         self.begun = True
+        self.calm()
+
+    def calm(self) -> None:
+        """No more signs of life: what comes is no stream, or has come."""
         if self._pulse is not None:
             self._pulse.cancel()
             self._pulse = None
@@ -358,9 +372,7 @@ class Exchange(Tally):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        if self._pulse is not None:
-            self._pulse.cancel()
-            self._pulse = None
+        self.calm()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             self.served_by = attempt.target.id

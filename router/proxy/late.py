@@ -17,9 +17,10 @@ class Late:
     error mostly, as the status of 200 is past.
 
     `status` is the engine's; `named`: the path is one whose events have names, which a whole answer cannot become.
+    `error` is to be recorded, "" where it was the answer after all.
     """
 
-    __slots__ = ("_held", "_named", "_status", "usage")
+    __slots__ = ("_held", "_named", "_status", "error", "usage")
     streams = True
     aborted = False
 
@@ -27,6 +28,7 @@ class Late:
         self._status, self._named = status, named
         self._held = bytearray()
         self.usage = b""
+        self.error = UpstreamError.code
 
     def feed(self, data: bytes, *, ended: bool) -> bytes:
         if len(self._held) <= MAX_LATE:
@@ -44,6 +46,7 @@ class Late:
             case {"error": {}}:
                 return b"data: %b\n\n" % msgspec.json.format(body, indent=-1)
             case {} if self._status < 400 and not self._named:
+                self.error = ""
                 return b"data: %b\n\n" % msgspec.json.format(body, indent=-1)
         return self._told(_said(body, document)).event(named=self._named)
 

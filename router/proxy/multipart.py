@@ -17,6 +17,7 @@ MAX_PART_HEAD = 16384
 """Bytes of the header lines of one part."""
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"\\]{1,70})"|([^\s;,"]{1,70}))\s*(?:;|$)', re.IGNORECASE)
+_BOUNDARIES = re.compile(r";\s*boundary\b[^=;]*=", re.IGNORECASE)
 _DISPOSITION = re.compile(rb"content-disposition[ \t]*:[ \t]*form-data[ \t]*(?=;|$)", re.IGNORECASE)
 _PARAMETER = re.compile(rb';[ \t]*([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]*))[ \t]*')
 
@@ -32,6 +33,8 @@ class Form:
         boundary = _BOUNDARY.search(content_type)
         if boundary is None:
             raise InvalidRequest("the multipart form has no boundary in its Content-Type", code="invalid_form")
+        if len(_BOUNDARIES.findall(content_type)) > 1:
+            raise InvalidRequest("the multipart form has two boundaries in its Content-Type", code="invalid_form")
         self._marker = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1")
         self._held = b"\r\n"  # as if a line had ended before the form
         self._at = -2  # where `_held` begins

@@ -13,10 +13,11 @@ _ID = re.compile(rb'"id"\s*+:\s*+"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,199})"')
 
 
 class Owner(NamedTuple):
-    """A model by its name, and its replica."""
+    """A model by its name, its replica, and what the client called the model."""
 
     model: str
     target: str
+    asked: str
 
 
 class Owners:

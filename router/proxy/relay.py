@@ -126,7 +126,8 @@ class Stream:
         nobody asked for usage, have timings in the last event but one."""
         return self._first_usage + last_usage(self._last_usage) or timings_part(self._before + self._last)
 
-    def feed(self, data: bytes, *, ended: bool) -> bytes:
+    def feed(self, data: bytes, *, ended: bool) -> bytes | None:
+        """None up to the first event: some engines send a head at once, and may still fail, or take a minute."""
         data = self._pass_on(data)
         if ended and not self.aborted:
             data += self._events.rest()
@@ -139,7 +140,7 @@ class Stream:
             data = self._sift(data)
         if data:
             self._before, self._last = self._last, data
-        return data
+        return data if data or ended or self._last else None
 
     def _sift(self, data: bytes) -> bytes:
         kept = []

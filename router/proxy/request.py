@@ -20,8 +20,8 @@ NOWHERE: Span = (0, 0)
 
 class Request(msgspec.Struct, frozen=True):
     """What the client asked, as far as the router reads it. `span` is where `model` stands in `body`, as JSON or, in a
-    `form`, as it is. `streams`: a
-    stream of events is wanted, with these `options`; `previous`: the id of the answer that it goes on from."""
+    `form`, as it is; NOWHERE where it does not. `streams`: a stream of events is wanted, with these `options`;
+    `previous`: the id of the answer that it goes on from."""
 
     route: Route
     head: Head
@@ -50,7 +50,7 @@ class Request(msgspec.Struct, frozen=True):
         """The whole request, with the engine's `name` for the model; a large body is not copied."""
         body, (start, end) = self.body, self.span
         told = body[start:end]
-        if name != self.model:
+        if end and name != self.model:
             told = name.encode() if self.form else msgspec.json.encode(name)
         head = self.line(way)
         length = len(body) - (end - start) + len(told)
@@ -117,7 +117,7 @@ def read_json(route: Route, head: Head, body: bytes) -> Request:
 
 def _with_model(body: bytes, model: str) -> bytes:
     """In place of none, or of null."""
-    return members.write(members.read(body) | {"model": members.raw(model)})
+    return members.write(members.read_body(body) | {"model": members.raw(model)})
 
 
 def _check_type(path: Path, kind: str) -> None:

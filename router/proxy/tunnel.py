@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote_plus
 
 from router.catalog import Catalog
-from router.errors import InvalidRequest, RouterError
+from router.errors import InvalidRequest, RouterError, UpstreamTimeout
 from router.measures import Measures
 from router.proxy.attempt import Attempt
 from router.proxy.exchange import Exchange
-from router.proxy.headers import for_client, for_engine, lines
+from router.proxy.headers import for_engine
 from router.proxy.keys import IN_PROTOCOL
 from router.proxy.named import id_line
 from router.proxy.owners import Owners
 from router.proxy.paths import Route
+from router.proxy.relay import shape_of
 from router.proxy.request import NOWHERE, Request
 from router.proxy.tally import clock
 from router.proxy.turn import Head, Turn
@@ -45,15 +46,17 @@ class Handshake(Request, frozen=True):
 
 class Tunnel(Exchange):
     """From the head of its request on. Once the engine has granted it, `_engine` is the transport to there, and until
-    then `_early` what the client has sent. It has no limit of time, but in `_quiet`: the client sends no more."""
+    then `_early` what the client has sent. It has no limit of time, but in `_quiet`, as the client sends no more, and
+    in `_stuck`, as the engine takes no more."""
 
-    __slots__ = ("_early", "_engine", "_quiet")
+    __slots__ = ("_early", "_engine", "_quiet", "_stuck")
 
     def __init__(self, turn: Turn, route: Route, catalog: Catalog, owners: Owners, measures: Measures) -> None:
         super().__init__(turn, route, catalog, owners, measures)
         self._early = b""
         self._engine: asyncio.Transport | None = None
         self._quiet: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
 
     # What the client's connection calls
 
@@ -134,7 +137,7 @@ class Tunnel(Exchange):
             self.begun = True
             self.status = head.status
             engine = self._engine = connection.surrender(EngineSide(self))
-            kept = lines(for_client(head.headers, head.fields))
+            kept = shape_of(head).lines
             self.turn.switch(b"%b%b%b%b" % (_UPGRADE, kept, id_line(self.turn.id), attempt.pool.signature))
             self.turn.resume_body()  # before anything is written, as that may say to pause
             if self._early:
@@ -157,6 +160,19 @@ class Tunnel(Exchange):
         if self._quiet is not None:
             self._listen()
 
+    def full(self) -> None:
+        """The engine takes no more for now. As the client is not read then, nobody would see that it leaves."""
+        self.turn.pause_body()
+        timeout = self.hop.model.limits.stall_timeout
+        error = UpstreamTimeout(f"the engine has taken nothing for {timeout:g} s")
+        self._stuck = asyncio.get_running_loop().call_later(timeout, self.give_up, error)
+
+    def drained(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+        self.turn.resume_body()
+
     # Ends
 
     def close(self, error: str = "") -> None:
@@ -178,9 +194,9 @@ class Tunnel(Exchange):
         engine, self._engine = self._engine, None
         if engine is not None and not engine.is_closing():
             engine.abort()
-        if self._quiet is not None:
-            self._quiet.cancel()
-            self._quiet = None
+        for timer in filter(None, (self._quiet, self._stuck)):
+            timer.cancel()
+        self._quiet = self._stuck = None
         super()._let_go()
 
 
@@ -194,10 +210,10 @@ class EngineSide(asyncio.Protocol):
         self._tunnel.said(data)
 
     def pause_writing(self) -> None:
-        self._tunnel.turn.pause_body()
+        self._tunnel.full()
 
     def resume_writing(self) -> None:
-        self._tunnel.turn.resume_body()
+        self._tunnel.drained()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Also where the engine has only sent its end, as asyncio closes then."""

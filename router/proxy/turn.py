@@ -15,6 +15,8 @@ from router.proxy.named import id_line
 
 LARGE = 65536
 """Bytes that are not copied to go out in one piece with the head."""
+SMALL = 1024
+"""Bytes of a piece that would take less than what Python needs to hold it, or not much more."""
 
 
 class Work(Protocol):
@@ -105,6 +107,15 @@ def split_target(url: bytes) -> tuple[str, bytes]:
         return "/", b""
 
 
+def put(parts: list[bytes | bytearray], piece: bytes) -> None:
+    """Small ones together, but for the first: a body in chunks of two bytes would take thirty times its size."""
+    last = parts[-1] if parts else b""
+    if isinstance(last, bytearray) and len(last) < LARGE:
+        last += piece
+    else:
+        parts.append(bytearray(piece) if parts and len(piece) < SMALL else piece)
+
+
 class Turn:
     """`parts`, `size` bytes of them so far, become the `body` when it is `complete`; an `eater` takes them before. The
     answer is `start`, any number of `write`, `finish`; its head goes out together with what is written first. `id` is
@@ -118,13 +129,19 @@ class Turn:
     def __init__(self, client: Client, transport: asyncio.Transport, peer: str, head: Head) -> None:
         self._client, self._transport, self.peer, self.head = client, transport, peer, head
         self.keep_alive = head.keep_alive
-        self.parts: list[bytes] = []
+        self.parts: list[bytes | bytearray] = []
         self.size = self.sent = 0
         """Bytes of the request's body, and of the answer's, so far."""
         self.body = self._head = self.id = b""
         self.complete = self.started = self.done = self._chunked = self._endless = False
         self.work: Work | None = None
         self.eater: Eater | None = None
+
+    @property
+    def untold(self) -> bool:
+        """Whether its body comes is anybody's guess: who waits for leave to send it may send it all the same, or not.
+        Once it has begun it comes, and a connection that was closed under it could take the answer along."""
+        return self.head.expect and not self.complete and not self.size
 
     def take(self) -> bytes:
         """What has come of the body and was not taken."""
@@ -220,8 +237,7 @@ class Turn:
 
     def refuse(self, error: RouterError, fields: bytes = b"") -> None:
         """The error is the whole answer, with the lines `fields` among its headers."""
-        untold = self.head.expect and not self.complete  # whether its body comes is anybody's guess
-        self.keep_alive = self.keep_alive and not error.closes and not untold
+        self.keep_alive = self.keep_alive and not error.closes and not self.untold
         body = error.envelope(full=self.head.admin)
         self.start(error.status, lines(error.headers()) + id_line(self.id) + fields, len(body))
         self.finish(b"" if self.head.method == "HEAD" else body)

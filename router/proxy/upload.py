@@ -13,7 +13,7 @@ from router.proxy.owners import Owners
 from router.proxy.paths import Route
 from router.proxy.request import NOWHERE, Request
 from router.proxy.tally import clock
-from router.proxy.turn import Turn
+from router.proxy.turn import Turn, put
 from router.proxy.upstream import Connection
 from router.proxy.way import Way
 
@@ -45,7 +45,7 @@ class Upload(Exchange):
         turn.eater = self
         self.replayable = True
         self._form: Form | None = None
-        self._kept: list[bytes] = []
+        self._kept: list[bytes | bytearray] = []
         self._size = 0
         self._connection: Connection | None = None
         self._whole = False
@@ -88,13 +88,14 @@ class Upload(Exchange):
 
     def _keep(self, data: bytes) -> None:
         """Raises RouterError."""
-        self._kept.append(data)
+        put(self._kept, data)
         self._size += len(data)
         form = self._form
         assert form is not None  # noqa: S101 - `_read` has made it
         if not self.asked_name and (form.model is not None or self._whole):
-            self._kept = [b"".join(self._kept)]
-            name = self.route.model or form.name_in(self._kept[0])
+            kept = b"".join(self._kept)
+            self._kept = [kept]
+            name = self.route.model or form.name_in(kept)
             self._set_out(Beginning(self.route, self.turn.head, b"", name, NOWHERE, form=True, upload=self))
         elif self.asked_name and self._size > KEEP and not self._whole:
             self.turn.pause_body()
@@ -104,7 +105,7 @@ class Upload(Exchange):
             self.replayable = False
             self._kept.clear()
         if self.replayable:
-            self._kept.append(data)
+            put(self._kept, data)
         self._size += len(data)
         chunked = self._length is None
         if data:

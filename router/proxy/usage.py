@@ -4,6 +4,8 @@ import re
 
 import msgspec
 
+from router.proxy.dialects import members
+
 REACH = 2048
 """Bytes at an answer's ends in which its `usage` stands, and that it may take; the middle of a large one is not
 searched."""
@@ -18,7 +20,7 @@ _TIMINGS = re.compile(rb'"(cache_n|prompt_n|predicted_n)' + _COUNT)
 """Of a prompt's tokens llama.cpp counts those apart that it had kept."""
 _TOTAL = re.compile(rb'"total_tokens' + _COUNT)
 
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
 def usage_part(data: bytes) -> bytes:
@@ -104,9 +106,11 @@ def with_usage(body: bytes, options: bytes) -> bytes | None:
     if not options:
         start = body.index(b"{") + 1
         return b'%b"stream_options":{"include_usage":true},%b' % (body[:start], body[start:])
-    asked = msgspec.json.decode(options)
-    if not isinstance(asked, dict | None) or (asked or {}).get("include_usage") not in (None, False):
+    try:
+        asked = _decode_options(options) or {}
+    except msgspec.ValidationError:
         return None
-    members = _decode_members(body)
-    members["stream_options"] = msgspec.Raw(msgspec.json.encode({**(asked or {}), "include_usage": True}))
-    return msgspec.json.encode(members)
+    if bytes(asked.get("include_usage", b"null")) not in (b"null", b"false"):
+        return None
+    told = {"stream_options": members.raw({**asked, "include_usage": True})}
+    return members.write(members.read_body(body) | told)

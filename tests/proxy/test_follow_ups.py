@@ -63,6 +63,17 @@ async def test_an_answer_goes_on_where_the_one_before_it_was_made(lab: Lab) -> N
     assert (await create(lab, b'{"model":"m","previous_response_id":"nobody"}')).status == 200
 
 
+@pytest.mark.parametrize(("remembered", "shown"), [(True, "alias"), (False, "m")])
+async def test_the_engine_gets_no_body_and_the_client_the_name_it_knows(lab: Lab, remembered: bool, shown: str) -> None:
+    engine = await lab.answering(answer(b'{"id":"resp_1","model":"Org/M"}'), served="Org/M")
+    if remembered:
+        assert (await create(lab, b'{"model":"alias"}')).json()["model"] == "alias"
+    for method, more in (("GET", ""), ("GET", "/input_items"), ("DELETE", ""), ("POST", "/cancel")):
+        assert (await get(lab, "resp_1", more, method)).json() == {"id": "resp_1", "model": shown}
+    seen = engine.requests[-4:]
+    assert [(one.body, one[b"content-length"]) for one in seen] == [(b"", None)] * 3 + [(b"", b"0")]
+
+
 async def test_an_id_that_nobody_remembers_is_looked_for(lab: Lab) -> None:
     """As after a start of the router, whose engines may still have it."""
     one, two = await lab.answering(GONE), await lab.answering(OK)
@@ -116,6 +127,23 @@ async def test_an_engine_that_dies_is_not_stood_in_for(lab: Lab) -> None:
 def test_the_oldest_ids_are_forgotten() -> None:
     owners = Owners()
     for number in range(MOST + 5):
-        owners.learn(b'{"id":"r%d"}' % number, Owner("m", "m#0"))
+        owners.learn(b'{"id":"r%d"}' % number, Owner("m", "m#0", "alias"))
     assert owners.of("r4") is None
-    assert owners.of("r5") == ("m", "m#0")
+    assert owners.of("r5") == ("m", "m#0", "alias")
+
+
+async def test_an_engine_that_keeps_nothing_is_501(lab: Lab) -> None:
+    """By the id of an answer it gave."""
+    await lab.answering(response("resp_1"))
+    await create(lab)
+    lab.model.paths = frozenset({"/v1/responses"})
+    reply = await get(lab, "resp_1")
+    assert (reply.status, reply.code) == (501, "not_supported_by_model")
+
+
+@pytest.mark.parametrize("status", [b"404 Not Found", b"405 Not Allowed", b"501 Not Implemented"])
+async def test_a_server_that_has_nothing_of_the_kind_is_passed_over(lab: Lab, status: bytes) -> None:
+    await lab.answering(answer(b"{}", status=status))
+    await lab.answering(OK)
+    for _ in range(2):
+        assert (await get(lab, "resp_7")).status == 200

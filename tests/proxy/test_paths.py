@@ -83,6 +83,7 @@ async def test_the_model_in_a_path_counts(lab: Lab, body: bytes) -> None:
 
 @pytest.mark.parametrize("path", FOLLOW_UPS, ids=lambda path: path.public)
 async def test_what_is_asked_for_by_id_is_found_too(lab: Lab, path: Path) -> None:
+    lab.model.paths = frozenset(PATHS)
     for method in path.methods:
         engine = await lab.answering(OK, paths={path.public: "/own" + path.public})
         asked = path.public.replace("{id}", "x_1-2.3")

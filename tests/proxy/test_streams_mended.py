@@ -57,7 +57,8 @@ def cuts(stream: bytes) -> Iterator[list[bytes]]:
 
 
 def fed(stream: Stream, pieces: list[bytes]) -> bytes:
-    return b"".join([stream.feed(piece, ended=False) for piece in pieces]) + stream.feed(b"", ended=True)
+    passed = [stream.feed(piece, ended=False) for piece in pieces] + [stream.feed(b"", ended=True)]
+    return b"".join(filter(None, passed))
 
 
 HIDDEN = {

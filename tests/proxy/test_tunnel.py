@@ -227,6 +227,45 @@ async def _send(socket: ServerConnection | ClientConnection, piece: bytes, count
         await socket.send(piece)
 
 
+@pytest.mark.parametrize("stays", [True, False])
+async def test_an_engine_that_takes_nothing_is_given_up(lab: Lab, stays: bool) -> None:
+    """The client is not read meanwhile, so that nobody sees whether it is still there."""
+    lab.limits.stall_timeout = 0.3
+    over = asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await wire.send(GRANTED)
+        wire._writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's can
+        await over.wait()
+
+    await lab.engine(script)
+    wire = await lab.send(WISH)
+    await wire.head()
+    flood = asyncio.ensure_future(_flood(wire))
+    await until(lambda: client_of(lab)._body_paused)
+    if not stays:
+        wire.reset()
+    await until(lambda: not lab.in_work)
+    over.set()
+    flood.cancel()
+    assert lab.records[0].error == "engine_timeout"
+    assert not lab.targets[0].in_flight
+
+
+async def _flood(wire: Wire) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await wire.send(bytes(65536))
+
+
+async def test_a_grant_has_no_length(lab: Lab) -> None:
+    await lab.answering(GRANTED.replace(b"x-a: b", b"content-length: 5"))
+    wire = await lab.send(WISH)
+    head = await wire.head()
+    assert (head.status, head[b"content-length"]) == (101, None)
+
+
 async def test_a_client_that_never_reads_is_given_up(lab: Lab) -> None:
     lab.limits.send_timeout = 0.1
 

@@ -6,7 +6,7 @@ from typing import Any
 from launchers.base import Dialect
 from router.proxy.dialects import embeddings, rerank
 from router.proxy.dialects.adapter import Adapter, Changed, Wants
-from router.proxy.dialects.members import merged, read, taken, write
+from router.proxy.dialects.members import merged, read_body, taken, write
 
 _RERANK = ("/v1/rerank", "/v2/rerank")
 _EMBEDDINGS = "/v1/embeddings"
@@ -37,6 +37,6 @@ def adapt(public: str, body: bytes, dialect: Dialect, wants: Wants) -> Adapter |
 def _plain(body: bytes, takes: frozenset[str] | None, defaults: Mapping[str, Any], *, nulls: bool) -> Adapter | None:
     if takes is None and nulls and not defaults:
         return None
-    members = read(body)
+    members = read_body(body)
     asked = merged(taken(members, takes, nulls=nulls), defaults, over=False)
     return None if asked == members else Changed((write(asked),))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from router.proxy.dialects.members import Members, merged, opening, raw, read, write
+from router.proxy.dialects.members import Members, merged, opening, raw, read, read_body, write
 
 
 class Edits(Protocol):
@@ -22,7 +22,7 @@ class Edits(Protocol):
 
 def edited(body: bytes, edits: Edits) -> bytes:
     """`body`, a JSON object, after `drop`, `default` and `set`, in this order. `model` cannot be touched."""
-    members = given = read(body)
+    members = given = read_body(body)
     for name in edits.drop:
         members = _without(members, name)
     members = merged(members, _but_model(edits.default), over=False)

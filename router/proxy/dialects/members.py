@@ -1,11 +1,22 @@
 """The members of a JSON object, each as the bytes it came in: what is not touched need not be rebuilt."""
 
+import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
 
+from router.errors import InvalidRequest
+
 Members = dict[str, msgspec.Raw]
+
+MAX_ITEMS = 100_000
+"""Texts of one request. Each is looked at, and while that goes on nobody else is served; the answer costs more."""
+MAX_MARKS = 10 * MAX_ITEMS
+"""Strings of one request, and likewise commas between them: what is built of more takes twenty times their bytes."""
+
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 read = msgspec.json.Decoder(Members).decode
 read_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -19,6 +30,21 @@ def raw(value: Any) -> msgspec.Raw:
 def opening(value: msgspec.Raw) -> bytes:
     """The first byte of a value, which tells its type: `{`, `[`, `"`, t, f, n, else a number."""
     return memoryview(value)[:1].tobytes()
+
+
+def read_body(body: bytes) -> Members:
+    """Those of a request. Raises InvalidRequest."""
+    if body.count(b",") > MAX_MARKS:
+        strings = sum(1 for _ in islice(_STRINGS.finditer(body), MAX_MARKS + 1))
+        if strings > MAX_MARKS or _STRINGS.sub(b"", body).count(b",") > MAX_MARKS:
+            raise InvalidRequest(f"the body has more than {MAX_MARKS} members or items", code="invalid_json")
+    return read(body)
+
+
+def items(value: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """Those of a list; None if there are too many."""
+    found = read_list(value)
+    return found if len(found) <= MAX_ITEMS else None
 
 
 def is_null(value: msgspec.Raw) -> bool:

@@ -9,7 +9,7 @@ from launchers.base import Dialect
 from router.errors import InvalidRequest
 from router.proxy.dialects import rerank_answer
 from router.proxy.dialects.adapter import Adapter, NotUnderstood, Wants
-from router.proxy.dialects.members import Members, opening, raw, read, read_list, taken, write
+from router.proxy.dialects.members import MAX_ITEMS, Members, items, opening, raw, read_body, taken, write
 
 # How the answer shall look is the router's part: these are not sent on. `rank_fields` and `return_len` mean nothing to
 # any engine, and `kwargs` is a string in which xinference-client repeats what stands beside it.
@@ -32,12 +32,12 @@ class Rerank(msgspec.Struct, frozen=True):
     def answer(self, answers: Sequence[bytes]) -> bytes:
         try:
             return rerank_answer.answer(answers[0], self.asked)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise NotUnderstood(f"the engine's answer is no rerank: {error}") from None
 
 
 def adapt(body: bytes, takes: frozenset[str] | None, dialect: Dialect, wants: Wants) -> Adapter:
-    members = taken(read(body), None, nulls=False)
+    members = taken(read_body(body), None, nulls=False)
     source = "documents" if "documents" in members else "texts"
     documents = _documents(members.get(source), source)
     top_n = _top_n(members.pop("top_n", None), len(documents))
@@ -78,14 +78,17 @@ def _documents(value: msgspec.Raw | None, name: str) -> list[msgspec.Raw]:
         raise _invalid("`documents` is missing; send the texts to rank as a list of strings", "documents")
     if opening(value) != b"[":
         raise _invalid(f"`{name}` must be a list of strings", name)
-    documents = [_text(item) for item in read_list(value)]
+    found = items(value)
+    if found is None:
+        raise _invalid(f"`{name}` is too long; send at most {MAX_ITEMS} texts", name)
+    documents = [_text(item) for item in found]
     if not documents:
         raise _invalid(f"`{name}` is empty; send at least one text to rank", name)
-    found = [text for text in documents if text is not None]
-    if len(found) < len(documents):
+    texts = [text for text in documents if text is not None]
+    if len(texts) < len(documents):
         at = documents.index(None)
         raise _invalid(f"`{name}[{at}]` must be a string, or an object with a `text`", f"{name}[{at}]")
-    return found
+    return texts
 
 
 def _text(value: msgspec.Raw) -> msgspec.Raw | None:
