@@ -63,7 +63,10 @@ class Attempt:
         """Raises RouterError."""
         exchange, target, model = self._exchange, self.target, self.model
         path = exchange.path
-        pool = self.pool = Pool.of(target, model)
+        pool: Pool = target.pool  # type: ignore[assignment]  # nobody else sets it
+        if pool is None or pool.limits is not model.limits:
+            pool = Pool.of(target, model)
+        self.pool = pool
         way = pool.ways.get(path.public)
         if way is None:
             way = pool.ways[path.public] = way_to(target, path, model)
@@ -131,19 +134,16 @@ class Attempt:
         since = exchange.since = clock()
         try:
             self.target.heard = since
-            relay = self.relay
-            if relay is None:
-                if self._held is None and self._first(data, done=done):
-                    return
-                if self._held is not None:
-                    self._gather(data, done=done)
-                    return
-                relay = self._choose_relay()
-            self._pass_on(relay, data, done=done)
+            if self.relay is not None:
+                self._pass_on(self.relay, data, done=done)
+            elif self._held is not None:
+                self._gather(data, done=done)
+            else:
+                self._first(data, done=done)
         except Exception:
             exchange.mistake()
-        finally:
-            exchange.paused_since(since)
+        if not exchange.ended:
+            exchange.own += clock() - since
 
     def broke(self, death: Died) -> None:
         """A kept connection that dies in silence was closed by the engine for its age: then, and only then, the same
@@ -163,20 +163,21 @@ class Attempt:
 
     # The answer
 
-    def _first(self, data: bytes, *, done: bool) -> bool:
-        """The first that comes of an answer. True: no more has to be done with it now."""
+    def _first(self, data: bytes, *, done: bool) -> None:
+        """The first that comes of an answer."""
         exchange, connection = self._exchange, self._connection
         assert connection is not None  # noqa: S101 - it is the one that calls
         head = connection.head
         if exchange.judge(self, head):
-            return True
+            return
         if done and connection.length is not None and not shape_of(head).streams:
             self._size += len(data)
             self._whole(data)
-            return True
-        if self._is_read_whole(head):
+        elif self._is_read_whole(head):
             self._held = []
-        return False
+            self._gather(data, done=done)
+        else:
+            self._pass_on(self._choose_relay(), data, done=done)
 
     def _is_read_whole(self, head: Head) -> bool:
         """Whether the router has to know the whole of an answer before any of it can go on."""

@@ -105,7 +105,8 @@ class Exchange(Tally):
         self.asked = request.model[:MAX_NAME]
         hops: Sequence[Hop] = self._catalog.hops(request.model)
         self.hop = hops[0]
-        if len(hops) > 1 or not hops[0].model.serves(self.path.public):
+        paths = hops[0].model.paths
+        if len(hops) > 1 or (paths is not None and self.path.public not in paths):
             hops = self._serving(hops)
         self._hops = hops
         if request.streams and (keepalive := hops[0].model.limits.keepalive):
@@ -298,21 +299,22 @@ class Exchange(Tally):
 
     def start(self, status: int, lines: bytes, length: int | None) -> None:
         """The engine's; nobody else is asked any more."""
-        self._begin_answer()
+        self.begun = True
+        self.calm()
         if not self.pinged:
             self.status = status
             self.turn.start(status, lines, length)
 
     def finish(self, data: bytes | list[bytes], error: str = "") -> None:
         """`error` is what is recorded: the status may be past."""
-        self._begin_answer()
+        self.begun = True
         self._let_go()
         self.turn.finish(data)
         self._end(error)
 
     def answer(self, status: int, lines: bytes, body: bytes) -> None:
         """All of it at once."""
-        self._begin_answer()
+        self.begun = True
         self._let_go()
         self.turn.answer(status, lines, body)
         self._end("")
@@ -322,10 +324,6 @@ class Exchange(Tally):
         attempt = self._attempt
         if attempt is not None:
             self._owners.learn(piece, Owner(attempt.model.name, attempt.target.id, self.asked_name))
-
-    def _begin_answer(self) -> None:
-        self.begun = True
-        self.calm()
 
     def calm(self) -> None:
         """No more signs of life: what comes is no stream, or has come."""
@@ -372,7 +370,8 @@ class Exchange(Tally):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self.calm()
+        if self._pulse is not None:
+            self.calm()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             self.served_by = attempt.target.id

@@ -33,19 +33,24 @@ class Proxy:
         head = turn.head
         # The client's own, that it can look for it, else one that no other request has.
         turn.id = own_id(head.fields) or b"%b%08x" % (self._prefix, next(self._numbers))
+        if head.admitted is self.keys:
+            kind, route = head.opens
+            exchange: Exchange = kind(turn, route, self.catalog, self._owners, self.measures)
+            exchange.holder = head.holder
+            return exchange
         route = find(head.path)
         if route is None:
             if head.path not in OPEN:
                 self._ask_key(head)
             return None
-        exchange = _kind(route.path, head)(turn, route, self.catalog, self._owners, self.measures)
-        if head.admitted is not self.keys:
-            try:
-                self._admit(route.path, head)
-            except RouterError as error:
-                exchange.holder = head.holder
-                exchange.fail(error)
-                return exchange
+        kind = _kind(route.path, head)
+        head.opens = (kind, route)
+        exchange = kind(turn, route, self.catalog, self._owners, self.measures)
+        try:
+            self._admit(route.path, head)
+        except RouterError as error:
+            exchange.holder = head.holder
+            exchange.fail(error)
         exchange.holder = head.holder
         return exchange
 

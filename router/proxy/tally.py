@@ -51,7 +51,8 @@ class Tally:
     def end(self, error: str) -> None:
         """The request has ended: it is recorded when there is time."""
         self.error = error
-        self._count_gaps()
+        if self.gaps:
+            self._count_gaps()
         self.ended = clock()
         self.own += self.ended - self.since
         self.turn.body = b""

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 import urllib.parse
-from typing import Protocol
+from typing import Any, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -64,10 +64,10 @@ class Client(Protocol):
 
 class Head:
     """A request's line and headers. `upgrade` is the other protocol it asks for, in lower case, "" for none. Nothing of
-    it changes, but what others have found in it: `admitted`, `holder`, `admin` and `lines` are the proxy's."""
+    it changes, but what others have found in it: `admitted`, `holder`, `admin`, `lines` and `opens` are the proxy's."""
 
     __slots__ = (
-        "admin", "admitted", "expect", "fields", "headers", "holder", "keep_alive", "lines", "method", "path",
+        "admin", "admitted", "expect", "fields", "headers", "holder", "keep_alive", "lines", "method", "opens", "path",
         "query", "upgrade", "url", "version",
     )  # fmt: skip
 
@@ -87,6 +87,7 @@ class Head:
         self.headers, self.fields, self.keep_alive = headers, fields or {}, keep_alive
         self.expect = version == "1.1" and self.fields.get(b"expect", b"").lower() == b"100-continue"
         self.admitted: object = None
+        self.opens: Any = None
         self.holder = ""
         self.admin = False
         self.lines = b""

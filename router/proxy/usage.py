@@ -16,6 +16,10 @@ _COUNT = rb'"\s*+:\s*+(\d{1,12})'
 _PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)' + _COUNT)
 _CACHED = re.compile(rb'"(?:cache_read_input_tokens|cache_creation_input_tokens)' + _COUNT)
 _COMPLETION = re.compile(rb'"(?:completion_tokens|output_tokens)' + _COUNT)
+_USUAL = re.compile(
+    rb'"usage"\s*+:\s*+\{\s*+"(?:prompt|input)_tokens' + _COUNT + rb'\s*+,\s*+"(?:completion|output)_tokens' + _COUNT
+)
+"""As OpenAI's servers write it, found in a fifth of the time."""
 _TIMINGS = re.compile(rb'"(cache_n|prompt_n|predicted_n)' + _COUNT)
 """Of a prompt's tokens llama.cpp counts those apart that it had kept."""
 _TOTAL = re.compile(rb'"total_tokens' + _COUNT)
@@ -60,6 +64,8 @@ def tokens(part: bytes) -> tuple[int | None, int | None]:
     if part.startswith(b'"timings"'):
         counts = {name: int(count) for name, count in _TIMINGS.findall(part)}
         return counts.get(b"cache_n", 0) + counts.get(b"prompt_n", 0), counts.get(b"predicted_n")
+    if part.count(b'"usage"') == 1 and b"cache" not in part and (usual := _USUAL.search(part)) is not None:
+        return int(usual[1]), int(usual[2])
     for said in reversed(_said(part)):
         if prompt is None:
             prompt = _prompt(said)

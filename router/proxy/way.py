@@ -11,8 +11,9 @@ from router.proxy.paths import Path
 class Way(msgspec.Struct, frozen=True):
     """`path` is the engine's own, and may hold `{id}`; `lines` follow it: the protocol, and the router's headers.
     `adapts`: requests may have to be changed for this engine. `counts`: its streams tell the tokens if they are asked
-    to; `aborts`: it ends an answer that it gives up as if all were well."""
+    to; `aborts`: it ends an answer that it gives up as if all were well. `start` is the whole of it for a POST."""
 
+    start: bytes
     path: bytes
     lines: bytes
     adapts: bool
@@ -25,9 +26,11 @@ def way_to(target: Target, path: Path, model: Model) -> Way:
     prefix, dialect = target.address.prefix, target.dialect
     there = path.on(prefix) if target.paths is None else prefix + _path_at(target, path, model)
     key = b"" if target.key is None else b"authorization: Bearer %b\r\n" % target.key.encode()
+    lines = b" HTTP/1.1\r\nhost: %b\r\n%b" % (target.address.authority.encode(), key)
     return Way(
+        start=b"POST %b%b" % (there.encode(), lines),
         path=there.encode(),
-        lines=b" HTTP/1.1\r\nhost: %b\r\n%b" % (target.address.authority.encode(), key),
+        lines=lines,
         adapts=may_adapt(path.public, dialect, model.manner.wants),
         counts=path.usage and dialect.counts,
         aborts=path.events and dialect.aborts,
