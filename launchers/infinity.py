@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import adapters, devices, programs
-from launchers.base import CPU_TORCH, Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
+from launchers import adapters, devices, programs, sources
+from launchers.base import CPU_TORCH, Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe
 from launchers.flags import switch, value
 
 Meta = msgspec.Meta
@@ -92,8 +92,9 @@ class Infinity:
 
     def command(self, launch: Launch) -> Command:
         adapters.refuse(launch, "infinity", "remove `lora`, and give a model that has the adapter merged in")
+        model = sources.folder_or_id(launch, "infinity")
         return Command(
-            argv=(*launch.program.argv, "v2", "--model-id", _model(launch), *_flags(launch), *launch.args),
+            argv=(*launch.program.argv, "v2", "--model-id", model, *_flags(launch), *launch.args),
             env={**_ENV, "INFINITY_API_KEY": launch.key, **devices.visible(launch.gpus, launch.accelerator)},
             scrub=("INFINITY_*", "PYTHONHOME", "PYTHONPATH"),
             readiness=_HEALTH,
@@ -103,14 +104,6 @@ class Infinity:
             keep_alive=KeepAlive(idle=4),
             dialect=_DIALECT,
         )
-
-
-def _model(launch: Launch) -> str:
-    if launch.source.where == "modelscope":
-        raise Refusal("model", "infinity cannot load from ModelScope", "download the model and give its folder")
-    if launch.source.where == "file":
-        raise Refusal("model", "infinity loads a model's folder, not one file", "give the folder that holds the file")
-    return launch.source.value
 
 
 def _flags(launch: Launch) -> list[str]:

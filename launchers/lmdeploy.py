@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import devices, keyed, parallel
+from launchers import devices, keyed, parallel, sources
 from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import value
 from launchers.kinds import same
@@ -82,12 +82,11 @@ class Lmdeploy:
         return keyed.find(places, "lmdeploy")
 
     def command(self, launch: Launch) -> Command:
-        if launch.source.where == "file":
-            raise Refusal("model", "LMDeploy loads a model's folder, not one file", "give the folder that holds it")
+        model = sources.folder_or_id(launch, "LMDeploy", modelscope=True)
         program = keyed.argv(launch.program, "--api-keys")
         return Command(
             # MODEL first: flags that take several values would swallow it.
-            argv=(*program, "serve", "api_server", launch.source.value, *_flags(launch), *launch.args),
+            argv=(*program, "serve", "api_server", model, *_flags(launch), *launch.args),
             env=_env(launch),
             scrub=_SCRUB,
             readiness=_HEALTH,

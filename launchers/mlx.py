@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import devices, programs
+from launchers import devices, programs, sources
 from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import value
 
@@ -85,9 +85,8 @@ class Mlx:
 
     def command(self, launch: Launch) -> Command:
         options: MlxOptions = launch.options
-        _check(launch)
         return Command(
-            argv=(*launch.program.argv, "--model", launch.source.value, *_flags(launch, options), *launch.args),
+            argv=(*launch.program.argv, "--model", _model(launch), *_flags(launch, options), *launch.args),
             env={"PYTHONUNBUFFERED": "1", **devices.visible(launch.gpus, launch.accelerator)},
             # The first three make it one of several processes, and wait for the others.
             scrub=("MLX_RANK", "MLX_HOSTFILE", "MLX_WORLD_SIZE", "MLXLM_USE_MODELSCOPE", "PYTHONHOME", "PYTHONPATH"),
@@ -103,14 +102,10 @@ class Mlx:
         )
 
 
-def _check(launch: Launch) -> None:
-    """Raises Refusal for what it could not serve."""
-    if launch.source.where == "modelscope":
-        raise Refusal("model", "mlx_lm cannot load from ModelScope here", "download the model and give its folder")
-    if launch.source.where == "file":
-        raise Refusal("model", "mlx_lm loads a model's folder, not one file", "give the folder that holds it")
+def _model(launch: Launch) -> str:
     if launch.lora:
         raise Refusal("lora", "mlx_lm serves one adapter, in place of the model", "use options.adapter_path")
+    return sources.folder_or_id(launch, "mlx_lm")
 
 
 def _flags(launch: Launch, options: MlxOptions) -> list[str]:

@@ -75,6 +75,11 @@ _ENV = {
 
 
 class Speaches:
+    """It is no package: clone it, run `uv sync` there, and name what that made, `environment: /path/to/speaches/.venv`;
+    it is not looked for on PATH. At each start it asks Hugging Face for its model; `preload: false` where there is no
+    hub and the files are in the cache, then it loads with the first request. `/v1/realtime` is for
+    `intent=transcription`: the model's name is that of the transcriber."""
+
     name = "speaches"
     summary = "speaches: speech to text and text to speech"
     Options: type[msgspec.Struct] = SpeachesOptions

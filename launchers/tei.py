@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import devices, programs
+from launchers import devices, programs, sources
 from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import value
 
@@ -101,13 +101,9 @@ class Tei:
 
 
 def _model(launch: Launch) -> str:
-    if launch.source.where == "modelscope":
-        raise Refusal("model", "TEI cannot load from ModelScope", "download the model and give its folder")
-    if launch.source.where == "file":
-        raise Refusal("model", "TEI loads a model's folder, not one file", "give the folder that holds it")
     if launch.lora:
         raise Refusal("lora", "TEI has no LoRA adapters", "merge the adapter into the model")
-    return launch.source.value
+    return sources.folder_or_id(launch, "TEI")
 
 
 def _flags(launch: Launch, options: TeiOptions) -> list[str]:

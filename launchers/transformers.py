@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import devices, programs
+from launchers import devices, programs, sources
 from launchers.base import CPU_TORCH, Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
 from launchers.flags import switch, value
 
@@ -113,9 +113,8 @@ class Transformers:
 
     def command(self, launch: Launch) -> Command:
         options: TransformersOptions = launch.options
-        _check(launch, options)
         # A name with its revision comes back as it was sent; one without comes back with `@main`.
-        served = f"{launch.source.value}@{options.revision}"
+        served = f"{_model(launch, options)}@{options.revision}"
         return Command(
             argv=(*launch.program.argv, "serve", served, *_flags(launch, options), *launch.args),
             env={
@@ -135,19 +134,15 @@ class Transformers:
         )
 
 
-def _check(launch: Launch, options: TransformersOptions) -> None:
-    """Raises Refusal for what it could not serve."""
-    where, value = launch.source.where, launch.source.value
-    if where == "modelscope":
-        raise Refusal("model", "transformers cannot load from ModelScope", "download the model and give its folder")
-    if where == "file":
-        raise Refusal("model", "transformers loads a model's folder, not one file", "give the folder that holds it")
-    if "@" in value or ":" in value:
+def _model(launch: Launch, options: TransformersOptions) -> str:
+    model = sources.folder_or_id(launch, "transformers")
+    if "@" in model or ":" in model:
         raise Refusal("model", "transformers reads @ and : in a name as the revision and a file", "rename the folder")
     if launch.lora:
         raise Refusal("lora", "transformers serve has no LoRA adapters", "use vllm, or merge the adapter")
     if launch.kind == "transcription" and options.continuous_batching:
         raise Refusal("options.continuous_batching", "is for chat models", "remove it")
+    return model
 
 
 def _flags(launch: Launch, options: TransformersOptions) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from launchers import adapters, devices, parallel, programs
-from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe, Refusal
+from launchers import adapters, devices, parallel, programs, sources
+from launchers.base import Command, Dialect, KeepAlive, Kind, Launch, Probe, Program, Recipe
 from launchers.flags import value
 from launchers.kinds import same
 
@@ -103,11 +103,7 @@ class Trtllm:
 
 def _model(launch: Launch) -> str:
     adapters.refuse(launch, "trtllm-serve", "remove `lora`, and name adapters in the file of options.config")
-    if launch.source.where == "modelscope":
-        raise Refusal("model", "TensorRT-LLM cannot load from ModelScope", "download the model and give its folder")
-    if launch.source.where == "file":
-        raise Refusal("model", "TensorRT-LLM loads a model's folder, not one file", "give the folder that holds it")
-    return launch.source.value
+    return sources.folder_or_id(launch, "TensorRT-LLM")
 
 
 def _flags(launch: Launch) -> list[str]:

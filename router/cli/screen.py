@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import click
 
-from router.config import Config
+from router.config import Config, EngineSpec
 from router.fleet.rows import Row
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def greeting(config: Config, address: str) -> str:
     width = max(len(model.name) for model in every)
     lines = [f"\nengine-router serves {address}/v1", ""]
     for model in every:
-        also = f"  also as {', '.join(model.aliases)}" if model.aliases else ""
+        others = (*model.aliases, *(model.lora if isinstance(model, EngineSpec) else ()))
+        also = f"  also as {', '.join(others)}" if others else ""
         lines.append(f"  {model.name:<{width}}  {model.kind}{also}")
     return "\n".join([*lines, "", _curl(config, address), ""])
 

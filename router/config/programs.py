@@ -87,9 +87,10 @@ def _places(launcher: Launcher, engines_dir: Path) -> list[Path]:
 
 
 def _inside(program: Program, place: Path) -> bool:
-    """Whether the program is one of the environment that was named, and not one that stands on PATH."""
+    """Whether the program is one of the environment that was named, and not one that stands on PATH. Its first word may
+    be an interpreter that a script names, or a program that changes folders."""
     folder = place if place.is_dir() else place.parent
-    return Path(program.argv[0]).is_relative_to(folder)
+    return any(Path(word).is_relative_to(folder) for word in program.argv)
 
 
 def _exists(path: Path) -> bool:

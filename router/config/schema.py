@@ -264,7 +264,12 @@ class KeyEntry(msgspec.Struct, kw_only=True, frozen=True):
         Secret | None, _text("The key itself, 8 characters or more, from the environment.", "${N8N_KEY}")
     ] = None
     admin: Annotated[
-        bool, _text("Whether its errors tell all about an engine that failed, the end of its log too.", False)
+        bool,
+        _text(
+            "Whether it may launch and terminate models, and its errors tell all about an engine that failed, the end "
+            "of its log too.",
+            False,
+        ),
     ] = False
 
 

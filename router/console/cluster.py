@@ -19,6 +19,8 @@ from router.fleet.rows import Row
 
 ADDRESS = "127.0.0.1"
 """Of the node; where its engines listen is nobody's business."""
+PATIENCE = 2.0
+"""Seconds that somebody who asks waits for a GPU driver."""
 _STATUS = {
     "stopped": ("TERMINATED", "stopped"),
     "starting": ("LOADING", "loading"),
@@ -38,6 +40,7 @@ class Cluster:
         self, catalog: Catalog, engines: Engines, records: Records, gpus: Callable[[], Sequence[Gpu]] = read_nvml
     ) -> None:
         self._catalog, self._engines, self._records, self._gpus = catalog, engines, records, gpus
+        self._looking: asyncio.Task[Sequence[Gpu]] | None = None
         self._since = time.time()
 
     async def auth(self, _request: Request) -> Response:
@@ -48,13 +51,13 @@ class Cluster:
         return JSONResponse({"version": __version__, "full-revisionid": None})
 
     async def status(self, _request: Request) -> Response:
-        gpus = await asyncio.to_thread(self._gpus)
+        gpus = await self._look()
         status = {"cpu": _cpu(), **{f"gpu-{gpu.index}": _gpu(gpu) for gpu in gpus}}
         worker = {"update_time": time.time(), "failure_remaining_count": 0, "status": status}
         return JSONResponse({"uptime": int(time.time() - self._since), "workers": {ADDRESS: worker}})
 
     async def info(self, request: Request) -> Response:
-        gpus = await asyncio.to_thread(self._gpus)
+        gpus = await self._look()
         total = sum(gpu.total for gpu in gpus)
         supervisor: Record = {"node_type": "Supervisor", "gpu_count": 0, "gpu_vram_total": 0}
         worker: Record = {
@@ -105,6 +108,15 @@ class Cluster:
 
     async def cancel(self, _request: Request) -> Response:
         raise NotSupported("DELETE /v1/models/{model_uid} ends a model that starts, too")
+
+    async def _look(self) -> Sequence[Gpu]:
+        """The GPUs; none while the driver does not answer. One look at a time: a driver that hangs takes one of the
+        loop's few threads, however many ask."""
+        looking = self._looking
+        if looking is None or looking.done():
+            looking = self._looking = asyncio.ensure_future(asyncio.to_thread(self._gpus))
+        await asyncio.wait((looking,), timeout=PATIENCE)
+        return looking.result() if looking.done() else ()
 
     async def _declared(self) -> list[Record]:
         """Without aliases."""

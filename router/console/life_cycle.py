@@ -17,7 +17,8 @@ LOOK = 0.1
 """Seconds between two looks at the engines."""
 RETRY_AFTER = 10
 """Seconds, of a model whose engine fails."""
-_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = ("forwarded", "via", "x-forwarded-", "x-real-ip")
+"""How the header lines begin by which a proxy tells of itself."""
 
 
 class Wish(msgspec.Struct):
@@ -96,7 +97,9 @@ def _is_local(request: Request) -> bool:
     host = request.headers.get("host", "")
     return (
         _is_loopback(client[0])
-        and not any(name in request.headers for name in _FORWARDED)
+        # So nginx speaks to what is behind it where nobody tells it otherwise, and then adds no such line.
+        and request.scope["http_version"] != "1.0"
+        and not any(name.startswith(_FORWARDED) for name in request.headers)
         and (_without_port(host).lower() == "localhost" or _address(_without_port(host)) is not None)
     )
 

@@ -24,7 +24,7 @@ def missing(spec: EngineSpec) -> bool:
     wish = asked(spec)
     try:
         return wish is not None and not _is_complete(spec, wish)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return False  # what cannot be read here is the engine's to complain of
 
 

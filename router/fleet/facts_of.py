@@ -24,7 +24,7 @@ _CONTEXT_FLAGS = (
     "--max-model-len", "--max_model_len", "--context-length", "--session-len", "--max_seq_len", "-c", "--ctx-size",
     "--n_ctx",
 )  # fmt: skip
-_PARSERS = {"vllm": "--tool-call-parser", "sglang": "--tool-call-parser", "lmdeploy": "--tool-call-parser"}
+_PARSERS = {**dict.fromkeys(("vllm", "sglang", "lmdeploy"), "--tool-call-parser"), "trtllm": "--tool_parser"}
 """Engines that call no tools unless they are told how the model writes its calls."""
 _QUANTISATION = re.compile(r"[-.]((?:UD-)?(?:IQ|Q)\d\w*|[BF]?F16|F32|MXFP4)(?=[-.]|$)", re.IGNORECASE)
 _THINKS = ("<think>", "reasoning_content", "enable_thinking")
@@ -134,7 +134,7 @@ def _told(spec: EngineSpec) -> int | None:
     """None or 0: the model's own."""
     given = flag(spec.args, *_CONTEXT_FLAGS)
     if given is not None:
-        return int(given) if given.isdigit() else None
+        return int(given) if given.isdecimal() else None
     options = (getattr(spec.options, name, None) for name in _CONTEXT_OPTIONS)
     return next((value for value in options if isinstance(value, int)), None)
 
@@ -145,7 +145,7 @@ def _of_llamacpp(spec: EngineSpec, context: int | None) -> int | None:
     if spec.program.form == "python" and _told(spec) is None:
         context = LLAMACPP_PYTHON_CONTEXT
     slots = flag(spec.args, "-np", "--parallel") or str(spec.options.slots or 1)
-    if context and slots.isdigit() and int(slots):
+    if context and slots.isdecimal() and int(slots):
         context //= int(slots)
     if spec.kind in _ENCODERS:
         context = min(context or LLAMACPP_TEXT, spec.options.ubatch or LLAMACPP_TEXT)

@@ -121,7 +121,7 @@ class Fleet:
         now = {spec.name: spec for spec in self._specs}
         for model in self._catalog:
             model.stopped = model.stopped and _alike(before.get(model.name), now.get(model.name))
-        self._gpus.specs = self._running
+        self._gpus.specs = self._specs
         self._around.secrets = config.secrets
         wanted = {(spec.name, replica): spec for spec in self._running for replica in range(spec.replicas)}
         for slot in self._slots:
@@ -138,7 +138,6 @@ class Fleet:
             return False
         model = self._catalog.resolve(name)
         model.stop(TERMINATED)
-        self._gpus.specs = self._running
         for slot in self._slots:
             if slot.name == name and slot.spec is not None:
                 slot.want(None)
@@ -152,7 +151,6 @@ class Fleet:
         model = self._catalog.resolve(name)
         if model.stopped and not self._ending:
             model.stopped, model.outlook = False, "its engine starts"
-            self._gpus.specs = self._running
             self._slots |= {self._slot(spec, replica): None for replica in range(spec.replicas)}
             self._woken.set()
         return True

@@ -105,4 +105,8 @@ def one_token(kind: str, command: Command, key: str) -> Question | None:
     """The least that an engine of this kind can be asked; None where that is unknown, or asks for a file."""
     path, body = _TOKENS.get(kind, ("", {}))
     own = command.paths.get(path)
-    return None if own is None else Question(own, msgspec.json.encode({"model": command.served, **body}), key)
+    if own is None:
+        return None
+    if kind == "rerank" and command.dialect.texts:
+        body = {"query": _WORD, "texts": [_WORD]}
+    return Question(own, msgspec.json.encode({"model": command.served, **body}), key)

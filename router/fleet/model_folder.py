@@ -112,7 +112,7 @@ def _json(file: Path) -> dict[str, Any]:
     """Empty where there is no object to be read."""
     try:
         value = msgspec.json.decode(_text(file))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

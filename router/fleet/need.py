@@ -20,8 +20,13 @@ VLLM_SHARE = 0.92
 """Of each GPU's memory, vLLM's own default since 0.32; it was 0.9 before."""
 SGLANG_SHARE = 0.88
 """About SGLang's own choice, which depends on the GPU."""
+LMDEPLOY_SHARE = 0.8
+TRTLLM_SHARE = 0.9
+"""Their own defaults."""
 PYTHON_CONTEXT = 2048
 """llama-cpp-python's own, in tokens."""
+_WITHOUT_TOKENS = ("speech", "image", "video")
+"""Kinds of models without a KV cache to fill a GPU with."""
 # Bytes of a number in the KV cache: the quantised formats keep 32 numbers and a scale, or two, in a block.
 _CACHE_BYTES = {
     "f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32,
@@ -34,6 +39,8 @@ class Spec(Protocol):
 
     @property
     def engine(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
     @property
     def program(self) -> Program: ...
     @property
@@ -86,9 +93,11 @@ def _estimate(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need | N
         return None
 
 
-def _vllm(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need:
+def _vllm(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need | None:
     """vLLM claims its share of the GPU whatever the model needs, and does not start if less is free; so too with a KV
-    cache of a given size, which it may take beyond the share."""
+    cache of a given size, which it may take beyond the share. vLLM-Omni's engines have shares of their own."""
+    if spec.options.omni or spec.kind in _WITHOUT_TOKENS:
+        return _shared_out(spec, gpus, environment)
     share = float(_flag(spec, "--gpu-memory-utilization") or spec.options.gpu_memory_utilization or VLLM_SHARE)
     cache = int(_flag(spec, "--kv-cache-memory-bytes") or spec.options.kv_cache_memory_bytes or 0)
     if not cache:
@@ -97,11 +106,25 @@ def _vllm(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need:
     return Need(fixed=math.ceil(size / gpus * MARGIN) + cache + OVERHEAD, share=share)
 
 
-def _sglang(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need:
-    """SGLang's share is of what is free at its start, so that it makes do with any GPU that holds the weights."""
-    given = _flag(spec, "--mem-fraction-static") or getattr(spec.options, "mem_fraction_static", None)
-    size = _weights(spec, environment) or 0
-    return Need(fixed=math.ceil(size / gpus) + OVERHEAD, share=float(given or SGLANG_SHARE), hard=False)
+def _of_what_is_free(flag: str, share: float) -> "Estimate":
+    """Of an engine that takes a `share` of what is free at its start, or of what the weights leave, unless the flag or
+    the option of its name says another: it makes do with any GPU that holds its part of the weights."""
+    option = flag.lstrip("-").replace("-", "_")
+
+    def estimate(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need | None:
+        if spec.kind in _WITHOUT_TOKENS:
+            return _shared_out(spec, gpus, environment)
+        given = _flag(spec, flag) or getattr(spec.options, option, None)
+        size = _weights(spec, environment) or 0
+        return Need(fixed=math.ceil(size / gpus) + OVERHEAD, share=float(given or share), hard=False)
+
+    return estimate
+
+
+def _shared_out(spec: Spec, gpus: int, environment: Mapping[str, str]) -> Need | None:
+    """Of an engine that spreads the model over its GPUs, nobody knows how evenly."""
+    size = _weights(spec, environment)
+    return None if size is None else Need(fixed=math.ceil(size * MARGIN / gpus) + OVERHEAD, hard=gpus == 1)
 
 
 def _from_weights(spec: Spec, _gpus: int, environment: Mapping[str, str]) -> Need | None:
@@ -189,8 +212,13 @@ def _flag(spec: Spec, *names: str) -> str | None:
     return found
 
 
-_ESTIMATES: dict[str, Callable[[Spec, int, Mapping[str, str]], Need | None]] = {
+Estimate = Callable[[Spec, int, Mapping[str, str]], Need | None]
+
+_ESTIMATES: dict[str, Estimate] = {
     "vllm": _vllm,
-    "sglang": _sglang,
+    "sglang": _of_what_is_free("--mem-fraction-static", SGLANG_SHARE),
+    "lmdeploy": _of_what_is_free("--cache-max-entry-count", LMDEPLOY_SHARE),
+    "trtllm": _of_what_is_free("--free-gpu-memory-fraction", TRTLLM_SHARE),
+    "transformers": _shared_out,
     "llamacpp": _llamacpp,
 }

@@ -14,6 +14,7 @@ class Never(Exception):
 
 
 _JSON = "Content-Type: application/json\r\nContent-Length: "
+_REFUSED = (400, 422)
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -41,9 +42,10 @@ async def ready(probe: Probe, port: int, key: str, patience: float | None = None
 
 
 async def answers(question: Question, port: int, patience: float) -> bool:
-    """Whether the answer is a success."""
+    """Whether the answer is a success, or says that this model is not for such questions, which no new start changes: a
+    base model cannot chat, and a classifier cannot rank."""
     more = f"{_authorization(question.key)}{_JSON}{len(question.body)}\r\n"
-    return await _status(f"POST {question.path}", more, question.body, port, patience) == 200
+    return await _status(f"POST {question.path}", more, question.body, port, patience) in (200, *_REFUSED)
 
 
 def _authorization(key: str) -> str:

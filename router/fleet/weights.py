@@ -51,7 +51,7 @@ def _indexed(folder: Path) -> set[str]:
         return set()
     try:
         names = set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values())
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return set()
     return names if all(Path(name).name == name and (folder / name).is_file() for name in names) else set()
 

@@ -106,6 +106,16 @@ FAULTS: list[tuple[str, list[str]]] = [
         "5 models.c.info.model_type: clients expect text here;",
         "5 models.c.info.n: not a number that JSON has;",
     ]),
+    ("models:\n  a: {url: http://h, info: {model_ability: , created: yesterday, max_tokens: null, mine: null}}\n"
+     "  b: {url: http://h, info: {root: x, kind: chat, ready: true, replica: 1}}", [
+        "2 models.a.info.created: the router's own; remove it",
+        "2 models.a.info.max_tokens: clients expect a whole number here;",
+        "2 models.a.info.model_ability: clients expect a list of words here;",
+        "3 models.b.info.kind: the router's own; remove it",
+        "3 models.b.info.ready: the router's own;",
+        "3 models.b.info.replica: the router's own;",
+        "3 models.b.info.root: the router's own;",
+    ]),
     (VLLM + "lora: {x: ./nowhere, y: 'modelscope://org/y', z: 'http://h', w: }}}", [
         "1 models.a.lora.w: expected text, got nothing;",
     ]),

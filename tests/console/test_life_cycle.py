@@ -41,10 +41,20 @@ async def test_a_web_page_that_leads_its_own_name_here_may_not(desk: Desk, host:
     assert desk.house.asked == []
 
 
-@pytest.mark.parametrize("line", ["x-forwarded-for: 10.0.0.1", "via: 1.1 proxy", "forwarded: for=10.0.0.1"])
+@pytest.mark.parametrize(
+    "line", ["x-forwarded-for: 10.0.0.1", "x-forwarded-proto: https", "via: 1.1 proxy", "forwarded: for=10.0.0.1"]
+)
 async def test_what_a_proxy_on_this_machine_passes_on_is_not_from_this_machine(desk: Desk, line: str) -> None:
     desk.house.states = {"chat": "ready"}
     assert (await desk.ask(request("DELETE", "/v1/models/chat", line))).code == "permission_denied"
+    assert desk.house.asked == []
+
+
+async def test_nginx_passes_on_what_is_from_elsewhere_without_a_word(desk: Desk) -> None:
+    """As it does without `proxy_set_header` and `proxy_http_version`."""
+    desk.house.states = {"chat": "ready"}
+    asked = request("DELETE", "/v1/models/chat", "connection: close", host="127.0.0.1:8000")
+    assert (await desk.ask(asked.replace(b"HTTP/1.1", b"HTTP/1.0"))).code == "permission_denied"
     assert desk.house.asked == []
 
 

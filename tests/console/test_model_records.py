@@ -1,9 +1,19 @@
 """What the list of models says, to each kind of client."""
 
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+
 import pytest
 from desk import KINDS, Desk, request
+from starlette.requests import Request
 
+from router.console import cluster
+from router.console.cluster import Cluster
+from router.console.records import Records
 from router.fleet.facts import Facts
+from router.fleet.inventory import Gpu
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +187,27 @@ async def test_what_xinference_says_of_a_cluster_is_said(desk: Desk) -> None:
 async def test_what_there_is_not_is_said_in_words(desk: Desk, method: str, path: str, status: int, code: str) -> None:
     reply = await desk.ask(request(method, path))
     assert (reply.status, reply.code) == (status, code)
+
+
+async def test_a_driver_that_hangs_holds_nobody_up_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE", 0.05)
+    asked, answer = list[int](), threading.Event()
+
+    def gpus() -> Sequence[Gpu]:
+        asked.append(1)
+        answer.wait(30)
+        return [Gpu(0, "GPU-0", "a card", 8, 2)]
+
+    desk = Desk()
+    one = Cluster(desk.catalog, desk.house, Records(desk.catalog, desk.house.facts), gpus)
+
+    async def seen() -> set[str]:
+        reply = await one.status(Request({"type": "http"}))
+        return set(json.loads(reply.body)["workers"]["127.0.0.1"]["status"])
+
+    assert await asyncio.gather(*(seen() for _ in range(50))) == [{"cpu"}] * 50
+    assert len(asked) == 1
+    answer.set()
+    async with asyncio.timeout(10):
+        while await seen() != {"cpu", "gpu-0"}:
+            pass

@@ -85,7 +85,12 @@ def test_a_model_that_sees(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "args", "context"),
-    [({"max_model_len": 4096}, [], 4096), ({"max_model_len": 4096}, ["--max-model-len=2048"], 2048), ({}, [], 40960)],
+    [
+        ({"max_model_len": 4096}, [], 4096),
+        ({}, ["--max-model-len", "\u00b2"], 40960),
+        ({"max_model_len": 4096}, ["--max-model-len=2048"], 2048),
+        ({}, [], 40960),
+    ],
 )
 def test_the_engine_is_told_of_another_context(tmp_path: Path, options: Any, args: list[str], context: int) -> None:
     model = hub(tmp_path, config={"model_type": "qwen3", "max_position_embeddings": 40960})
@@ -96,6 +101,18 @@ def test_vllm_calls_no_tools_without_a_parser(tmp_path: Path) -> None:
     model = hub(tmp_path, config={"model_type": "qwen3"}, tokenizer_config={"chat_template": TOOLS})
     assert not facts(tmp_path, model=model).tools
     assert facts(tmp_path, model=model, args=["--tool-call-parser", "hermes"]).tools
+
+
+@pytest.mark.parametrize("engine", ["sglang", "lmdeploy", "trtllm"])
+def test_others_call_none_either(tmp_path: Path, engine: str) -> None:
+    model = hub(tmp_path, config={"model_type": "qwen3"}, tokenizer_config={"chat_template": TOOLS})
+    (spec,) = config(tmp_path, model=model).models
+    other, told = (
+        msgspec.structs.replace(spec, engine=engine, options=msgspec.convert(options, LAUNCHERS[engine].Options))
+        for options in ({}, {"tool_call_parser": "qwen3"})
+    )
+    assert not facts_of(other).tools
+    assert facts_of(told).tools
 
 
 def test_a_model_that_has_no_chat_template(tmp_path: Path) -> None:
@@ -143,7 +160,11 @@ def test_what_llamacpp_embeds_has_to_fit_in_a_batch(tmp_path: Path) -> None:
     assert facts(tmp_path, engine="llamacpp", kind="embedding", model=model, options={"ubatch": 2048}).context == 2048
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"{", b"[1]", b"\xff\xfe", b'{"max_position_embeddings": -5}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"GGUF", b"{", b"[1]", b"\xff\xfe", b'{"max_position_embeddings": -5}', b"[" * 100_000, b'{"a":' * 100_000],
+    ids=lambda content: repr(content[:30]),
+)
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "m.gguf"])
 def test_files_that_make_no_sense_are_only_not_known(tmp_path: Path, name: str, content: bytes) -> None:
     model = hub(tmp_path, config={"model_type": "qwen3"})

@@ -23,6 +23,7 @@ class Spec(msgspec.Struct, frozen=True):
     options: Any
     args: tuple[str, ...]
     program: Program
+    kind: str = "chat"
     memory: int | None = None
 
 
@@ -209,7 +210,16 @@ class TestWeights:
 
     @pytest.mark.parametrize(
         "index",
-        ["", "[]", '{"weight_map": 3}', '{"weight_map": {"a": "gone"}}', '{"weight_map": {"a": "../x"}}', "{" * 9999],
+        ids=lambda index: repr(index[:30]),
+        argvalues=[
+            "",
+            "[]",
+            '{"weight_map": 3}',
+            '{"weight_map": {"a": "gone"}}',
+            '{"weight_map": {"a": "../x"}}',
+            "{" * 9999,
+            '{"x":' + "[" * 99999,
+        ],
     )
     def test_an_index_that_makes_no_sense_is_passed_over(self, tmp_path: Path, index: str) -> None:
         (tmp_path / "x").write_bytes(bytes(77))
@@ -245,9 +255,40 @@ class TestWeights:
         assert found is None
 
 
-def test_sglangs_share_is_of_what_is_free_so_that_any_gpu_will_do() -> None:
-    found = asked(spec("sglang", HUB, "--mem-fraction-static", "0.5"))
-    assert found == Need(fixed=OVERHEAD, share=0.5, hard=False)
+@pytest.mark.parametrize(
+    ("engine", "flag", "share"),
+    [
+        ("sglang", "--mem-fraction-static", 0.88),
+        ("lmdeploy", "--cache-max-entry-count", 0.8),
+        ("trtllm", "--free_gpu_memory_fraction", 0.9),
+    ],
+)
+def test_a_share_of_what_is_free_makes_do_with_any_gpu_that_holds_its_part_of_the_weights(
+    tmp_path: Path, engine: str, flag: str, share: float
+) -> None:
+    option = flag.lstrip("-").replace("-", "_")
+    assert asked(spec(engine, HUB)) == Need(fixed=OVERHEAD, share=share, hard=False)
+    assert asked(spec(engine, HUB, **{option: 0.5})) == Need(fixed=OVERHEAD, share=0.5, hard=False)
+    assert asked(spec(engine, HUB, flag, "0.25", **{option: 0.5})) == Need(fixed=OVERHEAD, share=0.25, hard=False)
+    weights = folder(tmp_path, model_dot_safetensors=10 * GIB)
+    assert asked(spec(engine, weights), gpus=4) == Need(fixed=5 * GIB // 2 + OVERHEAD, share=share, hard=False)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind", "options"),
+    [
+        ("transformers", "chat", {}), ("vllm", "chat", {"omni": True}), ("vllm", "image", {}), ("vllm", "speech", {}),
+        ("sglang", "video", {}), ("trtllm", "image", {}),
+    ],
+)  # fmt: skip
+def test_an_engine_without_a_cache_that_fills_its_gpus_spreads_the_weights_over_them(
+    tmp_path: Path, engine: str, kind: str, options: dict[str, Any]
+) -> None:
+    weights = folder(tmp_path, model_dot_safetensors=10 * GIB)
+    of = msgspec.structs.replace(spec(engine, weights, **options), kind=kind)
+    assert asked(of) == Need(fixed=int(10 * MARGIN * GIB) + OVERHEAD)
+    assert asked(of, gpus=4) == Need(fixed=int(2.5 * MARGIN * GIB) + OVERHEAD, hard=False)
+    assert asked(msgspec.structs.replace(of, source=HUB)) is None
 
 
 @pytest.mark.parametrize("engine", ["vllm", "infinity", "one of tomorrow"])

@@ -1,6 +1,7 @@
 """A declared model is terminated and launched over HTTP, and the fleet and the file agree on what runs."""
 
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -136,3 +137,16 @@ def test_a_server_elsewhere_is_not_terminated(up: Up) -> None:
     up.ready({"m": fake("--short"), "far": {"url": "http://127.0.0.1:9/v1"}})
     status, body = call(up, "DELETE", "/v1/models/far")
     assert (status, "served elsewhere" in body["detail"]) == (400, True)
+
+
+def test_gpus_that_are_counted_by_index_stay_a_terminated_models_own(up: Up) -> None:
+    """Else an engine that starts meanwhile would take its place, and be there still when it is launched."""
+    fields = {"gpus": 1, "accelerator": "rocm"}
+    up.ready({"m": fake("--short", **fields), "n": fake("--short", **fields)})
+    assert {row.model: row.gpus for row in up.rows()} == {"m": ["0"], "n": ["1"]}
+    terminated(up)
+    (running,) = [row.pid or 0 for row in up.rows() if row.pid]
+    os.kill(running, signal.SIGKILL)
+    until(lambda: [row.restarts for row in up.rows() if row.state == "ready"] == [1])
+    assert call(up, "POST", "/v1/models", {"model_name": "m"}) == (200, {"model_uid": "m"})
+    assert {row.model: row.gpus for row in up.rows()} == {"m": ["0"], "n": ["1"]}

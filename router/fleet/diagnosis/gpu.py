@@ -67,6 +67,18 @@ CAUSES = (
             "smaller quantisation",
             "infinity": "lower `options.batch_size`, set `options.dtype: float16`, or give the model another of "
             "the `gpus`",
+            "sglang": "lower `options.mem_fraction_static`, `options.max_running_requests` or "
+            "`options.chunked_prefill_size`, or give the model more `gpus`",
+            "lmdeploy": "lower `options.cache_max_entry_count` or `options.session_len`, set `options.quant_policy: "
+            "int8`, or give the model more `gpus`",
+            "trtllm": "lower `options.free_gpu_memory_fraction`, `options.max_batch_size` or `options.max_seq_len`, or "
+            "give the model more `gpus`",
+            "transformers": "set `options.dtype: bfloat16` or `options.quantization`, with continuous batching lower "
+            "`options.cb_max_memory_percent`, or give the model more `gpus`",
+            "tei": "lower `options.max_batch_tokens`, or set `options.dtype: float16`",
+            "mlx": "lower `options.decode_concurrency`, set `options.kv_bits: 8`, or take a quantised model",
+            "ollama": "lower `options.context_length` or `options.num_parallel`, or take a smaller quantisation",
+            "speaches": "set `options.compute_type: int8`, lower `options.num_workers`, or take a smaller model",
         },
     ),
     Cause(
