@@ -124,6 +124,10 @@ class MethodNotAllowed(RouterError):
 class NotSupported(RouterError):
     status, type, code = 501, "invalid_request_error", "not_supported_by_model"
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """OpenAI's and Anthropic's SDKs would ask again otherwise."""
+        return [*super().headers(), (b"x-should-retry", b"false")]
+
 
 class Unavailable(RouterError):
     status, type, code = 503, "service_unavailable", "model_not_ready"

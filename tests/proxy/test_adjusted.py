@@ -48,6 +48,14 @@ async def test_the_files_edits_are_made(lab: Lab) -> None:
     assert engine.requests[1].body == b'{"model":"m","x":1}'
 
 
+async def test_null_is_nothing_said_where_the_file_has_a_default(lab: Lab) -> None:
+    manner(lab, edits={"m": Edits(default={"max_tokens": 5, "o": {"a": 1}})})
+    engine = await lab.answering(OK)
+    await lab.chat(b'{"model":"m","max_tokens":null,"o":{"a":null,"b":null}}')
+    got = msgspec.json.decode(engine.requests[0].body)
+    assert got == {"model": "m", "max_tokens": 5, "o": {"a": 1, "b": None}}
+
+
 async def test_an_edit_may_ask_for_usage(lab: Lab) -> None:
     """Then the client gets it."""
     manner(lab, edits={"m": Edits(set={"stream_options": {"include_usage": True}})})

@@ -195,6 +195,7 @@ async def test_a_501_says_which_models_can(lab: Lab) -> None:
     reply = await lab.chat()
     assert (reply.status, reply.code) == (501, "not_supported_by_model")
     assert reply.json()["detail"].endswith("models that do: one, two, all")
+    assert reply[b"x-should-retry"] == b"false"  # the SDKs ask again after other 5xx
 
 
 async def test_an_unknown_model_is_404_with_the_nearest_names(lab: Lab) -> None:

@@ -17,7 +17,7 @@ class Edits(Protocol):
 
     @property
     def default(self) -> Mapping[str, Any]:
-        """Members for which the client said nothing, null included; objects are merged."""
+        """Members for which the client said nothing, or null; objects are merged."""
 
 
 def edited(body: bytes, edits: Edits) -> bytes:

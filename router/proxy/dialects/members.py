@@ -62,12 +62,13 @@ def taken(members: Members, takes: frozenset[str] | None, *, nulls: bool) -> Mem
 
 
 def merged(members: Members, values: Mapping[str, Any], *, over: bool) -> Members:
-    """`members` with `values` put in, objects into objects at any depth; `over` what is there already, or beside it."""
+    """`members` with `values` put in, objects into objects at any depth; `over` what is there already, or beside it,
+    where null is nothing."""
     result = dict(members)
     for name, value in values.items():
         old = members.get(name)
         if old is not None and opening(old) == b"{" and isinstance(value, Mapping):
             result[name] = raw(merged(read(old), value, over=over))
-        elif old is None or over:
+        elif old is None or over or is_null(old):
             result[name] = raw(value)
     return result
