@@ -119,7 +119,7 @@ class Exchange(Tally):
         found = [hop for hop in hops if hop.model.serves(self.path.public)]
         if not found:
             self._name(hops[0])
-            raise not_served(hops[0].model, self.path, self._catalog.serving(self.path.public))
+            raise not_served(hops[0].model, self.path, self._catalog.serving(self.path.public), self.asked_name)
         return found
 
     def _name(self, hop: Hop) -> None:

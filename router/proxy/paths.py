@@ -121,7 +121,7 @@ SPELLINGS = frozenset(_FIXED)
 
 def find(path: str) -> Route | None:
     """Where `path`, its escapes undone, leads."""
-    return _FIXED.get(path) or _find_with_id(path) or _find_with_model(path)
+    return _FIXED.get(path) or _FIXED.get(path.removesuffix("/")) or _find_with_id(path) or _find_with_model(path)
 
 
 def _find_with_id(path: str) -> Route | None:

@@ -88,10 +88,13 @@ def check_head(path: Path, method: str, fields: Fields) -> None:
         raise UnsupportedMedia("the body is compressed; send it as it is, without `Content-Encoding`")
 
 
-def not_served(model: Model, path: Path, others: Sequence[str]) -> NotSupported:
-    """`others`: the names that have the path."""
-    problem = f"model '{model.name}' ({model.kind}, {model.engine}) does not serve {path.public}"
-    return NotSupported(f"{problem}; {'models that do: ' + ', '.join(others) if others else 'no declared model does'}")
+def not_served(model: Model, path: Path, others: Sequence[str], asked: str = "") -> NotSupported:
+    """`others`: the names that have the path; `asked`: the one that led to the model."""
+    problem = f"model '{model.name}' ({model.kind}, {model.engine})"
+    if asked not in ("", model.name):
+        problem = f"'{asked}' leads to {problem}, which"
+    offer = f"models that do: {', '.join(others)}" if others else "no declared model does"
+    return NotSupported(f"{problem} does not serve {path.public}; {offer}")
 
 
 def is_form(path: Path, fields: Fields) -> bool:

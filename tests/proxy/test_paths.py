@@ -46,7 +46,7 @@ async def test_each_path_of_the_table_leads_to_the_engines_own(lab: Lab, public:
 async def test_each_path_is_found_as_clients_spell_it(lab: Lab, public: str) -> None:
     """Without `/v1`, with it twice, with the model in it, which OpenAI and Azure once did."""
     short = public.removeprefix("/v1")
-    spellings = [short, f"/v1{short}", f"/v1/v1{short}", f"/v1/engines/m{short}", f"/engines/m{short}"]
+    spellings = [short, f"{public}/", f"/v1{short}", f"/v1/v1{short}", f"/v1/engines/m{short}", f"/engines/m{short}"]
     spellings += [f"/openai/deployments/m{short}?api-version=1"]
     if "messages" in public:
         spellings += [f"/anthropic/v1{short}", f"/anthropic{short}", f"/anthropic/v1/v1{short}"]
@@ -136,7 +136,7 @@ async def test_what_is_not_in_the_table_is_not_found(lab: Lab, path: str) -> Non
     [
         b"//sleep", b"/%73leep", b"/v1/../sleep", b"/v1/chat/completions/../../../sleep", b"/v1/%2e%2e/sleep",
         b"/v1/chat/completions%2f..%2f..%2fsleep", b"/SLEEP", b"/sleep/", b"/./sleep", b"/v1//sleep", b"http://router/sleep",
-        b"HTTP://127.0.0.1/sleep", b"/v1/chat/completions%00", b"/v1/chat/completions%00/sleep", b"/v1/chat/completions/",
+        b"HTTP://127.0.0.1/sleep", b"/v1/chat/completions%00", b"/v1/chat/completions%00/sleep", b"/v1/chat/completions//",
         b"//v1/chat/completions", b"/v1//chat/completions", b"/v1/Chat/completions", b"/v1/chat/completions;a=b",
         b"/v1/chat/completions%0d%0aX: y", b"/v1/chat/completions%20", b"/v1/chat\\completions", b"/v1/chat/completions%3f",
         b"/v1/engines/m/../../sleep", b"/v1/engines/m%2f..%2f..%2fsleep", b"/anthropic/sleep", b"/v1/v1/v1/embeddings",
@@ -195,6 +195,8 @@ async def test_a_501_says_which_models_can(lab: Lab) -> None:
     reply = await lab.chat()
     assert (reply.status, reply.code) == (501, "not_supported_by_model")
     assert reply.json()["detail"].endswith("models that do: one, two, all")
+    reply = await lab.chat(b'{"model":"alias"}')
+    assert "'alias' leads to model 'm' (chat, test), which does not serve" in reply.json()["detail"]
     assert reply[b"x-should-retry"] == b"false"  # the SDKs ask again after other 5xx
 
 
