@@ -23,6 +23,23 @@ _COMPILED = "-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SE
 
 
 class LlamaCpp:
+    """Only the form `server` takes the id of a repository on Hugging Face as its `model`
+    (`Qwen/Qwen3-8B-GGUF:Q4_K_M`, with `options: {form: server}`). The others, `xllamacpp` among them, take the path of
+    a `.gguf` file, or of the folder that it is in: see [models.md](../models.md).
+
+    Its LoRA adapters are not below `lora:`. Their files are an option, and an alias makes each a public name:
+
+    ```yaml
+    models:
+      my-chat:
+        engine: llamacpp
+        model: ./models/model.gguf
+        options: {lora: [/data/poet.gguf], lora_on_request: true}
+        aliases:
+          my-poet: {set: {lora: [{id: 0, scale: 1}]}} # id counts the files from 0
+    ```
+    """
+
     name = "llamacpp"
     summary = "llama.cpp: GGUF models on CPUs and GPUs"
     Options: type[msgspec.Struct] = LlamaCppOptions

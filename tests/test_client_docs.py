@@ -42,8 +42,8 @@ def files(page: str) -> list[str]:
 
 
 def checked(text: str, folder: Path) -> Config:
-    """As on a machine that has the engines, and no GPU."""
-    programs = ("vllm/bin/vllm", "infinity/bin/infinity_emb", "llamacpp-server/bin/llama-server")
+    """As on a machine without a GPU, with what the README has people install: llama.cpp is the wheel."""
+    programs = ("vllm/bin/vllm", "infinity/bin/infinity_emb")
     for program in programs:
         (folder / program).parent.mkdir(parents=True, exist_ok=True)
         (folder / program).touch(mode=0o755)
