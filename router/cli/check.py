@@ -1,9 +1,11 @@
 import json
+import sys
 
 import click
 
 from router.cli.common import file_option, load_or_exit
 from router.config import EngineSpec
+from router.doctor.encoders import check_encoder
 from router.downloads.held import missing
 
 
@@ -18,6 +20,11 @@ def command(option: str | None, schema: bool) -> None:
         click.echo(json.dumps(json_schema(), indent=2))
         return
     config = load_or_exit(option)
+    wrong = [check for model in config.models if isinstance(model, EngineSpec) and (check := check_encoder(model))]
+    for check in wrong:
+        click.echo(check.render(), err=True)
+    if wrong:
+        sys.exit(2)
     for model in config.models:
         if isinstance(model, EngineSpec):
             words = f"{model.name}: {model.kind}, {model.replicas} x {model.engine} ({' '.join(model.program.argv)})"

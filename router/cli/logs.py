@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from operator import attrgetter
-from pathlib import Path
 
 import click
 
 from router.cli.common import fail, file_option, find_state
 from router.cli.log_printer import Printer
 from router.cli.log_reader import Line, LogReader
-from router.config import find_file
-from router.config.reading import parse
+from router.cli.log_sources import Replicas, Requests
 from router.config.values import Unfit, parse_duration
 from router.fleet.files import Files
 
@@ -50,7 +48,9 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
     "-n", "--lines", type=click.IntRange(0), metavar="N", help=f"How many last lines: {LINES}, or all with --since."
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Print the time in front of each line.")
-@click.option("--requests", is_flag=True, help="The log of the requests to all models, instead of an engine's.")
+@click.option(
+    "--requests", is_flag=True, help="The log of the requests, all or those to MODEL, instead of an engine's."
+)
 def command(
     model: str | None,
     option: str | None,
@@ -61,11 +61,11 @@ def command(
     timestamps: bool,
     requests: bool,
 ) -> None:
-    """Print the log of a model's engines, of this run and those before it."""
-    if (model is None) != requests:
+    """Print the log of a model's engines, of this run and those before it; or that of the requests."""
+    if model is None and not requests:
         raise click.UsageError("name a MODEL, or give --requests")
     files = Files(find_state(option))
-    logs = Requests(files) if model is None else Replicas(files, option, model, replica)
+    logs = Requests(files, option, model) if requests or model is None else Replicas(files, option, model, replica)
     lines = LINES if lines is None and since is None else lines
     try:
         with suppress(KeyboardInterrupt):
@@ -76,75 +76,26 @@ def command(
             fail(f"cannot go on: {error}")
 
 
-class Requests:
-    """The requests' log."""
-
-    label = ""
-
-    def __init__(self, files: Files) -> None:
-        self._file = files.state_dir / "requests.log"
-        self.missing = f"no requests in {self._file}; does the file say `log: {{access: false}}`?"
-        self.expected = True
-
-    def find(self) -> dict[int, Path]:
-        return {0: self._file} if self._file.exists() else {}
-
-
-class Replicas:
-    """The logs of a model's replicas. `name` may be an alias, where the file is at hand."""
-
-    def __init__(self, files: Files, option: str | None, name: str, replica: int | None) -> None:
-        names = _declared(option)
-        self.label = names.get(name, name)
-        self.expected = name in names
-        self._replica = replica
-        self._pattern = files.log(self.label, 0)
-        self._logs = files.logs
-        which = self.label if replica is None else f"{self.label}#{replica}"
-        known = ", ".join(sorted(files.models())) or "none; start the router with `router up`"
-        self.missing = f"no log of {which} in {files.logs}; models with a log: {known}"
-
-    def find(self) -> dict[int, Path]:
-        """Those there are now, by number."""
-        begin = self._pattern.name.removesuffix("0.log")
-        numbers = {path.name[len(begin) : -4]: path for path in self._logs.glob(f"{begin}*.log")}
-        found = {int(number): path for number, path in numbers.items() if number.isdecimal()}
-        return found if self._replica is None else {n: path for n, path in found.items() if n == self._replica}
-
-
-def _declared(option: str | None) -> dict[str, str]:
-    """The file's names and aliases of models that have engines here, each with its model, whatever else is wrong."""
-    file = find_file(option)
-    if not file.exists():
-        return {}
-    models = (parse(file.read_text("utf-8-sig"), os.environ).data or {}).get("models")
-    names: dict[str, str] = {}
-    for model, entry in models.items() if isinstance(models, dict) else ():
-        if isinstance(entry, dict) and "url" not in entry:
-            aliases = entry.get("aliases")
-            also = aliases if isinstance(aliases, list) else []
-            names |= {model: model, **{alias: model for alias in also if isinstance(alias, str)}}
-    return names
-
-
 def _print(logs: Requests | Replicas, printer: Printer, follow: bool, since: float | None, lines: int | None) -> None:
     first = b"" if since is None else _stamp(since)
     with ExitStack() as opened:
         readers = _open_new(logs, {}, opened)
         if not readers and not (follow and logs.expected):
             fail(logs.missing)
+        if logs.remark:
+            click.echo(f"router: {logs.remark}", err=True)
         if not readers:
             click.echo(f"router: {logs.missing}; waiting for it", err=True)
         for reader in readers.values():
             if since is not None:
                 reader.skip_before(since)
-            elif lines is not None:
+            elif lines is not None and not logs.chooses:
                 reader.skip_to_last(lines)
-        history = _merged(readers, first)
+        history = logs.choose(_merged(readers, first))
         printer.print(history if lines is None else deque(history, maxlen=lines), labelled=len(readers) > 1)
         while follow and not _gone(LOOK):
             readers = _open_new(logs, readers, opened)
-            printer.print(_merged(readers, first), labelled=len(readers) > 1)
+            printer.print(logs.choose(_merged(readers, first)), labelled=len(readers) > 1)
 
 
 def _open_new(logs: Requests | Replicas, readers: dict[int, LogReader], opened: ExitStack) -> dict[int, LogReader]:

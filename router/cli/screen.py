@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
@@ -25,23 +26,32 @@ class Source(Protocol):
     """A router, as far as the screen goes."""
 
     address: str
+    config: Config
 
     def rows(self) -> list[Row]: ...
 
 
-async def watch(router: Source, config: Config, screen: bool) -> None:
+async def watch(router: Source, screen: bool) -> None:
     """Shows the progress until all is ready, then the greeting; without a `screen` a log line says that it is ready.
     A terminal that has gone is no fault: the router goes on without."""
     with suppress(OSError):
         with progress(screen) as show:
-            while not router.address or not show(router.rows()):  # noqa: ASYNC110 - a picture is drawn each time
+            while not router.address or not _serves_all(router, show):  # noqa: ASYNC110 - a picture is drawn each time
                 await anyio.sleep(REFRESH)
         if screen:
-            click.echo(greeting(config, router.address))
+            click.echo(greeting(router.config, router.address))
             click.echo("Ctrl-C stops everything.")
             log.setLevel(logging.INFO)
         else:
             log.info("ready: %s", router.address)
+
+
+def _serves_all(router: Source, show: Callable[[Sequence[Row]], bool]) -> bool:
+    """Not while it ends: then the first that are gone leave those that are ready behind."""
+    rows = router.rows()
+    there = Counter(row.model for row in rows)
+    engines = [model for model in router.config.models if isinstance(model, EngineSpec)]
+    return show(rows) and all(there[model.name] >= model.replicas for model in engines)
 
 
 @contextmanager

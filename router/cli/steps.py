@@ -1,6 +1,7 @@
 """A plan, and why there is none, for people."""
 
 import sys
+from collections.abc import Collection
 from typing import NoReturn
 
 import click
@@ -10,14 +11,17 @@ from router.fleet.rows import Plan
 
 MARKS = {"keep": " ", "update": "~", "scale": "~", "replace": "±", "add": "+", "remove": "-"}
 WORDS = {"update": "its engines go on", "scale": "replicas come or go, the others go on", "replace": "new engines"}
+STAYING = ("keep", "update", "scale")
+TERMINATED = "it is terminated, and stays so"
 
 
-def show(plan: Plan) -> None:
-    """A line a model, then the settings."""
+def show(plan: Plan, terminated: Collection[str] = ()) -> None:
+    """A line a model, then the settings. `terminated`: models whose engines somebody has ended."""
     width = max((len(step.model) for step in plan.steps), default=0)
     for step in plan.steps:
         why = f"  {', '.join(step.fields)}" if step.fields else ""
-        words = f" ({WORDS[step.action]})" if step.action in WORDS else ""
+        said = TERMINATED if step.model in terminated and step.action in STAYING else WORDS.get(step.action, "")
+        words = f" ({said})" if said else ""
         click.echo(f"{MARKS[step.action]} {step.action:<7} {step.model:<{width}}{why}{words}".rstrip())
     if plan.settings:
         click.echo(f"settings: {', '.join(plan.settings)}")

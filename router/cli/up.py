@@ -1,11 +1,11 @@
 import asyncio
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ def command(option: str | None, detach: bool, takeover: bool) -> None:
     if endings.any:
         sys.exit(1 if detach else 0)
     if detach:
-        _detach(config, endings, takeover)
+        _detach(config, endings, takeover, "" if option is None else f" -c {shlex.quote(option)}")
     else:
         _run(config, endings, takeover)
 
@@ -56,7 +56,7 @@ def _run(config: Config, endings: Endings, takeover: bool) -> None:
     screen = sys.stderr.isatty()
     configure(config.log_format, logging.WARNING if screen else logging.INFO, sys.stderr)
     try:
-        anyio.run(_watched, Router(config), config, screen, endings, takeover, backend_options={"use_uvloop": True})
+        anyio.run(_watched, Router(config), screen, endings, takeover, backend_options={"use_uvloop": True})
     except CannotStart as error:
         fail(str(error))
     except Broken as error:
@@ -74,7 +74,7 @@ def _let_go_of_the_terminal() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-async def _watched(router: "Router", config: Config, screen: bool, endings: Endings, takeover: bool) -> None:
+async def _watched(router: "Router", screen: bool, endings: Endings, takeover: bool) -> None:
     from router.cli.screen import watch  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ async def _watched(router: "Router", config: Config, screen: bool, endings: Endi
         task.add_done_callback(reloads.discard)
 
     endings.listen(lambda: loop.call_soon_threadsafe(router.end), lambda: loop.call_soon_threadsafe(reload))
-    watching = asyncio.ensure_future(watch(router, config, screen))
+    watching = asyncio.ensure_future(watch(router, screen))
     try:
         await router.run(takeover=takeover)
     finally:
@@ -102,33 +102,34 @@ def _where(fault: BaseException | None) -> str:
     return f"{type(fault).__name__}: {fault}{place}"
 
 
-def _detach(config: Config, endings: Endings, takeover: bool) -> None:
+def _detach(config: Config, endings: Endings, takeover: bool, named: str) -> None:
     """The same command in a session of its own, its output in the state folder; waits for it to be ready. If it ends
     first, an engine fails, or somebody stops the wait, nothing is left; but where it took over engines that served
-    already, it stays."""
+    already, it stays. `named`: how the other commands are told the file."""
     from router.cli.screen import greeting  # noqa: PLC0415
 
     log = config.state_dir / "router.log"
     serves = takeover or any(Files(config.state_dir).run.glob("*.sock"))
     process, start = _start(config, log, takeover)
     try:
-        reason = _wait(process, Client(config.state_dir), endings)
+        failed = _wait(process, Client(config.state_dir), endings)
     except BaseException:
         if not serves:
             _end(process, endings)
         raise
     if process.poll() is not None:
         fail(f"the router ended at once: {_last_words(log, start)}")
-    if serves and (reason or endings.any):
-        fail(f"{reason or 'not everything is ready yet'}; the router runs on (pid {process.pid}), see `router ps`")
+    reason = f"{failed.model}#{failed.replica}: {failed.why}" if failed else "not everything is ready yet"
+    if serves and (failed or endings.any):
+        fail(f"{reason}; the router runs on (pid {process.pid}), see `router ps{named}`")
     if endings.any:
         _end(process, endings)
         fail("stopped before everything was ready; nothing runs now")
-    if reason:
+    if failed:
         _end(process, endings)
-        fail(f"{reason}; nothing runs now, see {log} and `router logs`")
+        fail(f"{reason}; nothing runs now, see {log} and `router logs {failed.model}{named}`")
     click.echo(greeting(config, Client(config.state_dir).info().address))
-    click.echo(f"It runs in the background (pid {process.pid}, log {log}); end it with `router down`.")
+    click.echo(f"It runs in the background (pid {process.pid}, log {log}); end it with `router down{named}`.")
 
 
 def _start(config: Config, log: Path, takeover: bool) -> tuple["subprocess.Popen[bytes]", int]:
@@ -149,8 +150,8 @@ def _start(config: Config, log: Path, takeover: bool) -> tuple["subprocess.Popen
         fail(f"cannot write {log}: {error.strerror}; set another `state_dir`")
 
 
-def _wait(process: "subprocess.Popen[bytes]", client: Client, endings: Endings) -> str:
-    """Why it failed, or nothing once all is ready, the router has ended or somebody has asked for its end."""
+def _wait(process: "subprocess.Popen[bytes]", client: Client, endings: Endings) -> Row | None:
+    """The replica that failed, or None once all is ready, the router has ended or somebody has asked for its end."""
     from router.cli.screen import progress  # noqa: PLC0415
 
     with progress(sys.stderr.isatty()) as show:
@@ -159,16 +160,12 @@ def _wait(process: "subprocess.Popen[bytes]", client: Client, endings: Endings) 
                 rows = client.rows() if client.info().pid == process.pid else []
             except NotRunning:
                 rows = []
-            if failed := _failure(rows):
+            if failed := next((row for row in rows if row.error), None):
                 return failed
             if rows and show(rows):
                 break
             time.sleep(LOOK)
-    return ""
-
-
-def _failure(rows: Sequence[Row]) -> str:
-    return next((f"{row.model}#{row.replica}: {row.why}" for row in rows if row.error), "")
+    return None
 
 
 def _end(process: "subprocess.Popen[bytes]", endings: Endings) -> None:

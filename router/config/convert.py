@@ -87,9 +87,23 @@ def _list(document: Document, value: list[Any], kind: Any, members: list[Any], w
     for member in members:
         if get_origin(member) is list:
             kinds = get_args(member)[0]
+            sketches = {index: _sketch(part) for index, part in enumerate(value) if isinstance(part, dict) and part}
+            if sketches and any(get_origin(other) is dict for other in members):
+                for index, sketch in sketches.items():
+                    remedy = f"write {where[-1]} as a mapping: {sketch}"
+                    document.fault((*where, index), "expected text, got a mapping", remedy)
+                return ABSENT
             found = [convert(document, part, kinds, (*where, index)) for index, part in enumerate(value)]
             return _checked(document, found, found, kind, where)
     return _mismatch(document, value, members, where)
+
+
+def _sketch(value: Any, levels: int = 2) -> str:
+    """The first keys of mappings in one another, and no value."""
+    if not levels or not isinstance(value, dict) or not value:
+        return "…"
+    key = next(iter(value))
+    return f"{{{key}: {_sketch(value[key], levels - 1)}}}"
 
 
 def _checked(document: Document, whole: Any, found: Collection[Any], kind: Any, where: Where) -> Any:
@@ -135,17 +149,25 @@ def _scalar(document: Document, value: Any, kind: Any, members: list[Any], where
     try:
         return msgspec.convert(value, kind, dec_hook=decode)
     except msgspec.ValidationError as error:
+        remedy = _own_remedy(kind)
         choices = _choices(members)
         if isinstance(value, str) and choices and str not in members:
             document.fault(where, f"{document.show(value)} is not known here", nearest(value, choices))
             return ABSENT
         if ", got `" in str(error):
-            return _mismatch(document, value, members, where)
-        document.fault(where, *_bound(document, value, str(error)))
+            return _mismatch(document, value, members, where, remedy)
+        problem, usual = _bound(document, value, str(error))
+        document.fault(where, problem, remedy or usual)
         return ABSENT
 
 
-def _mismatch(document: Document, value: Any, members: list[Any], where: Where) -> Any:
+def _own_remedy(kind: Any) -> str:
+    """What the schema says to write there, where it does."""
+    metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    return next((str(meta.extra["remedy"]) for meta in metas if meta.extra), "")
+
+
+def _mismatch(document: Document, value: Any, members: list[Any], where: Where, own: str = "") -> Any:
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
     wanted = [names[member] for member in members if member in names]
     wanted += [f"one of {', '.join(_choices(members))}"] if _choices(members) else []
@@ -154,20 +176,40 @@ def _mismatch(document: Document, value: Any, members: list[Any], where: Where) 
     wanted += ["a list"] if is_list else []
     wanted += ["a mapping"] if is_mapping else []
     remedy = _SEE
-    if isinstance(value, bool) and str in members:
+    if own:
+        remedy = own
+    elif isinstance(value, bool) and str in members:
         remedy = f'put it in quotes if it is text: "{document.texts.get(where, str(value).lower())}"'
     elif value is None and str in members:
         remedy = 'write a value, or "" for empty text'
     elif isinstance(value, str) and {int, float}.intersection(members):
-        remedy = "write the number, without quotes"
+        remedy = "write the number, without quotes" if _is_number(value) else f"write {wanted[0]}"
     elif isinstance(value, str) and bool in members:
         remedy = "write true or false, without quotes"
     elif is_list and not isinstance(value, dict | list):
         remedy = "put it in brackets: [ … ]"
+    elif is_mapping and isinstance(value, list) and (sketch := _weighed(value, members)):
+        remedy = f"write {sketch}, each with its weight"
     elif is_mapping:
         remedy = "write `key: value` lines below it"
     document.fault(where, f"expected {' or '.join(wanted)}, got {_got(value)}", remedy)
     return ABSENT
+
+
+def _weighed(names: list[Any], members: list[Any]) -> str:
+    """A list of names as the mapping of names to numbers that is wanted; empty where something else is."""
+    numbers = any(get_origin(member) is dict and int in alternatives(get_args(member)[1]) for member in members)
+    if not numbers or not all(isinstance(name, str) for name in names):
+        return ""
+    return f"{{{', '.join(f'{name}: 1' for name in names)}}}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _bound(document: Document, value: Any, message: str) -> tuple[str, str]:

@@ -29,6 +29,10 @@ def check(document: Document, entry: Any, where: Where) -> None:
         json_values.check(document, entry.get(field), (*where, field))
         for name in OF_THE_ROUTER.keys() & _as(dict, entry.get(field)).keys():
             document.fault((*where, field, name), OF_THE_ROUTER[name], "remove it")
+        for name in _as(dict, entry.get(field)):
+            if "." in name:
+                remedy = f"write {_nested(name, entry[field][name])}"
+                document.fault((*where, field, name), f"a dot leads nowhere in `{field}`", remedy)
     for alias, values in _as(dict, entry.get("aliases")).items():
         check(document, values, (*where, "aliases", alias))
 
@@ -69,6 +73,14 @@ def _check_drop(document: Document, path: str, given: Mapping[str, Any], where: 
     elif any(leaf == path for leaf in _leaves(given)):
         # A mapping that is dropped and set takes the place of the client's, which merging would keep.
         document.fault(where, f"{document.show(path)} stands in `set` too", "keep one of them: `set` is enough")
+
+
+def _nested(path: str, value: Any) -> str:
+    """As mappings in one another. The value is shown where it is no secret."""
+    shown = str(value).lower() if isinstance(value, bool) else "…"
+    for step in filter(None, reversed(path.split("."))):
+        shown = f"{{{step}: {shown}}}"
+    return shown
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -30,7 +30,10 @@ def resolve(
     specs = tuple(spec for spec in found if spec is not None)
     kinds = _kinds(specs)
     made = [groups.resolve(scope, entry, kinds) for entry in entries if entry.is_group]
-    return specs, tuple(group for group in made if group is not None)
+    whole = tuple(group for group in made if group is not None)
+    over = {name: group.kind for group in whole for name in (group.name, *group.aliases)}
+    links.check_kinds(scope.document, entries, {**kinds, **over})
+    return specs, whole
 
 
 def _entry(scope: Scope, name: str, written: Any, defaults: dict[str, Any]) -> Entry:

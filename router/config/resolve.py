@@ -25,7 +25,8 @@ def resolve(scope: Scope, file: Path) -> Config | None:
     defaults = read_defaults(document, data.pop("defaults", None))
     if defaults.get("gpus") is not ABSENT:
         gpus.request(scope, defaults.get("gpus"), ("defaults", "gpus"), _accelerator(defaults))
-    given = parts(document, {**data, "models": {}}, RouterFile, (), _BELOW_A_MODEL)
+    elsewhere = _BELOW_A_MODEL if written else {**_BELOW_A_MODEL, "model": "did you mean `models`?"}
+    given = parts(document, {**data, "models": {}}, RouterFile, (), elsewhere)
     entry = RouterFile(**{field: part for field, part in given.items() if part is not ABSENT})
     engines_dir = folders.engines(scope, entry.engines_dir)
     state_dir = folders.state(scope, entry.state_dir)

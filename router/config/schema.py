@@ -141,6 +141,7 @@ class Shared(msgspec.Struct, kw_only=True, frozen=True):
             "allowed.",
             0.2,
         ),
+        msgspec.Meta(extra={"remedy": "write a share from 0 to 1: 0.2 is a fifth"}),
     ] = 0.2
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ LARGEST = 2**53
 """Beyond it a size is no longer exact in JSON."""
 SHORTEST_KEY = 8
 
+_A_SPAN = "write a number and a unit, like 500ms, 30s, 10m or 1h30m"
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]i?B|B)")
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
@@ -60,23 +61,27 @@ class Digest(bytes):
 
 def parse_duration(value: object) -> Duration:
     """Raises Unfit."""
-    if value == 0 and not isinstance(value, bool | str):
-        return Duration(0)
-    parts = _DURATION.findall(value) if isinstance(value, str) else []
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        raise Unfit("not a duration", "write a number and a unit, like 500ms, 30s, 10m or 1h30m")
-    seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
-    if seconds > LONGEST:
-        raise Unfit("too long", f"write at most {show_duration(LONGEST)}")
-    return Duration(seconds)
+    return _span(value, f"{_A_SPAN}, or 0 for none")
 
 
 def parse_timeout(value: object) -> Timeout:
     """Raises Unfit."""
-    seconds = parse_duration(value)
+    seconds = _span(value, _A_SPAN)
     if not seconds:
         raise Unfit("no time at all", "write a duration above zero, like 500ms, 30s, 10m or 1h30m")
     return Timeout(seconds)
+
+
+def _span(value: object, remedy: str) -> Duration:
+    if value == 0 and not isinstance(value, bool | str):
+        return Duration(0)
+    parts = _DURATION.findall(value) if isinstance(value, str) else []
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        raise Unfit("not a duration", remedy)
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
+    if seconds > LONGEST:
+        raise Unfit("too long", f"write at most {show_duration(LONGEST)}")
+    return Duration(seconds)
 
 
 def parse_size(value: object) -> Size:

@@ -129,7 +129,7 @@ def _name(body: bytes) -> str:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"the launch cannot be read: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is no JSON: {error}", code="invalid_json") from None
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid_json") from None
     name = wish.model_uid or wish.model_name
     if not name:
         raise InvalidRequest("name the model to launch as `model_uid`", code="missing_model", param="model_uid")

@@ -69,12 +69,11 @@ def record(name: str, model: Model, facts: Facts) -> Record:
     """A model by one of its names. What is not known is left out; clients have defaults for what is not there, and none
     for null. But Dify takes a record without `model_format` for a format of 2023, and no client does without
     `model_type`, `model_name` and `model_ability`. `root` is the name that an alias leads to."""
+    info = model.manner.info
     known = {
         "model_family": facts.family,
         "quantization": facts.quantization,
-        "context_length": facts.context,
-        "max_model_len": facts.context if model.kind == "chat" else None,
-        "max_tokens": facts.context,
+        **_lengths(info.get("context_length", facts.context), model.kind),
         "dimensions": facts.dimensions,
     }
     return {
@@ -91,7 +90,16 @@ def record(name: str, model: Model, facts: Facts) -> Record:
         "model_format": facts.format,
         **{field: value for field, value in known.items() if value is not None},
         "replica": facts.replicas,
-        **model.manner.info,
+        **info,
+    }
+
+
+def _lengths(context: int | None, kind: str) -> Record:
+    """Each client's word for how long a text may be."""
+    return {
+        "context_length": context,
+        "max_model_len": context if kind == "chat" else None,
+        "max_tokens": context,
     }
 
 
@@ -99,6 +107,8 @@ def group_record(name: str, group: Group, members: Sequence[Record]) -> Record:
     """What holds of all its members, of which it has at least one: the first one's record, the least of their numbers,
     the abilities that all have."""
     first, *others = members
+    info = group.manner.info
+    told = _lengths(info["context_length"], group.kind) if "context_length" in info else {}
     least = {
         field: min(each[field] for each in members)
         for field in ("context_length", "max_model_len", "max_tokens")
@@ -111,6 +121,7 @@ def group_record(name: str, group: Group, members: Sequence[Record]) -> Record:
         **shared,
         **needed,
         **least,
+        **{field: value for field, value in told.items() if value is not None},
         "created": group.created,
         "owned_by": "router",
         "root": group.name,
@@ -118,7 +129,7 @@ def group_record(name: str, group: Group, members: Sequence[Record]) -> Record:
         "ready": any(each["ready"] for each in members),
         "model_ability": abilities,
         "replica": sum(each["replica"] for each in members),
-        **group.manner.info,
+        **info,
         "id": name,
     }
 

@@ -1,4 +1,4 @@
-"""The engines' programs and the models' files."""
+"""The models: their engines' programs, their files, and the servers elsewhere."""
 
 import json
 import os
@@ -8,6 +8,9 @@ from typing import Any
 
 from router.config import Config, EngineSpec
 from router.doctor.check import Check, fault, ok, size, warning
+from router.doctor.encoders import check_encoder
+from router.doctor.remotes import check_remote
+from router.doctor.tokens import check_tokens
 from router.downloads.asked import Asked, asked
 from router.downloads.held import cache_of, missing
 
@@ -24,6 +27,10 @@ def check_models(config: Config) -> Iterator[Check]:
         if isinstance(spec, EngineSpec):
             yield check_program(spec)
             yield check_model(spec)
+            yield from filter(None, (check_encoder(spec),))
+        else:
+            yield check_remote(spec)
+        yield from filter(None, (check_tokens(spec),))
 
 
 def check_program(spec: EngineSpec) -> Check:

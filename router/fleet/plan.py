@@ -11,8 +11,8 @@ from router.fleet.rows import Plan, Step
 
 Spec = EngineSpec | RemoteSpec | GroupSpec
 
-FIXED = ("listen", "state_dir")
-"""What a router has from its start to its end."""
+FIXED = {"listen": "`router up --takeover`", "state_dir": "`router down` and `router up`"}
+"""What a router has from its start to its end, and what changes it."""
 _NO_SETTINGS = ("file", "models", "groups", "engines_dir", "secrets")
 """Of no effect by themselves."""
 _IN_THE_FILE = {
@@ -34,8 +34,8 @@ def compare(old: Config, new: Config) -> Plan:
     steps += [Step(name, "remove") for name in before if name not in after]
     settings = _written((name for name in _differing(old, new) if name not in _NO_SETTINGS), _IN_THE_FILE)
     refused = tuple(
-        f"`{name}` cannot change while the router runs: put it back, or run `router down` and `router up`"
-        for name in FIXED
+        f"`{name}` cannot change while the router runs: put it back, or run {instead}"
+        for name, instead in FIXED.items()
         if name in settings
     )
     return Plan(tuple(steps), settings, refused)

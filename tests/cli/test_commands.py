@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from running import DEADLINE, Up, fake, is_alive, until
@@ -295,7 +296,7 @@ def test_detach_waits_until_all_is_ready_and_tells_how_to_go_on(up: Up) -> None:
     assert f"{info.address}/v1\n" in out
     assert "m  chat  also as gpt" in out
     assert f"curl {info.address}/v1/chat/completions" in out
-    assert f"(pid {info.pid}, log {up.state_dir}/router.log); end it with `router down`." in out
+    assert f"(pid {info.pid}, log {up.state_dir}/router.log); end it with `router down -c {up.file}`." in out
     up.look()
     assert os.getpgid(info.pid) == info.pid
     assert (up.state_dir / "router.log").stat().st_mode & 0o777 == 0o600
@@ -316,7 +317,10 @@ def test_detach_is_not_led_astray_by_a_folder_called_router(up: Up) -> None:
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--exit", 4], "m#0: exited with status 4: exiting with 4; nothing runs now"),
+        (
+            ["--exit", 4],
+            "m#0: exited with status 4: exiting with 4; nothing runs now, see LOG and `router logs m -c FILE`",
+        ),
         (["--mute", "--daemon"], "m#0: not ready within `start_timeout`"),
     ],
 )
@@ -329,7 +333,7 @@ def test_detach_of_an_engine_that_fails_gives_the_reason_and_leaves_nothing(
         up.look()
     _, err = waiting.communicate()
     assert waiting.returncode == 1
-    assert reason in err
+    assert reason.replace("LOG", f"{up.state_dir}/router.log").replace("FILE", str(up.file)) in err
     assert len(err.splitlines()) == 1
     assert up.seen
     assert not any(map(is_alive, up.seen))
@@ -394,3 +398,11 @@ def test_nohup_is_respected(up: Up) -> None:
     os.kill(up.pid, signal.SIGHUP)
     time.sleep(0.5)
     assert up.row().state == "ready"
+
+
+def test_plan_says_of_a_terminated_model_that_it_stays_so(up: Up) -> None:
+    up.ready({"m": fake(), "n": fake()})
+    with urlopen(Request(f"{up.address}/v1/models/m", method="DELETE"), timeout=DEADLINE) as answer:
+        assert answer.status == 200
+    planned = up.cli("plan")
+    assert planned.stdout.splitlines() == ["  keep    m (it is terminated, and stays so)", "  keep    n"]

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from running import Up, fake, until
 from router.config import Config, EngineSpec, load
 from router.doctor.check import Check, Verdict, once, size
 from router.doctor.machine import check_gpus, check_listen, check_machine, check_shm, check_state
-from router.doctor.models import check_model, check_program
+from router.doctor.models import check_model, check_models, check_program
 from router.doctor.running import check_router, check_row, last_lines
 from router.fleet.diagnosis import Diagnosis
 from router.fleet.inventory import Gpu
@@ -238,6 +239,70 @@ def test_a_model_of_a_hub_that_is_not_here_is_a_warning_and_offline_a_fault(tmp_
     check = check_model(one(tmp_path, env={**env, "HF_HUB_OFFLINE": "1"}))
     assert check.verdict is Verdict.FAULT
     assert vllm.exists()
+
+
+ENCODERS = [("bert", "chat"), ("nomic-bert", None), ("t5encoder", "chat")]
+
+
+def header(architecture: str) -> bytes:
+    """A GGUF file that says of what architecture it is, and no more."""
+    words = [b"general.architecture", architecture.encode()]
+    key, value = (struct.pack("<Q", len(word)) + word for word in words)
+    return struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + key + struct.pack("<I", 8) + value
+
+
+def of_gguf(tmp_path: Path, architecture: str, kind: str | None) -> dict[str, Any]:
+    server = tmp_path / "llama-server"
+    server.touch(0o755)
+    (tmp_path / "model.gguf").write_bytes(header(architecture))
+    model = {"engine": "llamacpp", "environment": str(server), "model": str(tmp_path / "model.gguf")}
+    return model | ({"kind": kind} if kind else {})
+
+
+@pytest.mark.parametrize(("architecture", "kind"), ENCODERS)
+def test_an_encoder_that_is_to_chat_is_a_fault(tmp_path: Path, architecture: str, kind: str | None) -> None:
+    checks = check_models(config(tmp_path, {"m": of_gguf(tmp_path, architecture, kind)}))
+    (check,) = [check for check in checks if check.verdict is Verdict.FAULT]
+    assert check.what == f"m: {tmp_path}/model.gguf ({architecture}) cannot chat"
+    assert check.remedy == "add `kind: embedding` or `kind: rerank`"
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("bert", "embedding"), ("llama", "chat"), ("llama", "rerank")])
+def test_what_its_kind_fits_is_no_fault(tmp_path: Path, architecture: str, kind: str) -> None:
+    checks = check_models(config(tmp_path, {"m": of_gguf(tmp_path, architecture, kind)}))
+    assert {check.verdict for check in checks} == {Verdict.OK}
+
+
+def test_router_check_tells_of_an_encoder_that_is_to_chat(up: Up) -> None:
+    done = up.write({"m": of_gguf(up.folder, "bert", None)}).cli("check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"fault    m: {up.folder}/model.gguf (bert) cannot chat; add `kind: embedding` or `kind: rerank`\n"
+    )
+
+
+def far(tmp_path: Path, url: str, **fields: Any) -> Config:
+    return config(tmp_path, {"far": {"url": url, **fields}})
+
+
+def test_a_server_elsewhere_is_asked_for_a_connection(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        (silent,) = check_models(far(tmp_path, f"http://127.0.0.1:{port}/v1"))
+        listener.listen()
+        (there,) = check_models(far(tmp_path, f"http://127.0.0.1:{port}/v1"))
+    assert parts(there) == (Verdict.OK, f"far: 127.0.0.1:{port} answers")
+    assert silent.verdict is Verdict.WARNING
+    assert silent.what.startswith(f"far: 127.0.0.1:{port} does not answer: ")
+
+
+def test_token_numbers_need_their_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder there is none; the answer is there whether tiktoken is, or not."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    _, check = check_models(far(tmp_path, "http://127.0.0.1:1/v1", kind="embedding", decode_openai_tokens=True))
+    assert parts(check) == (Verdict.FAULT, "far: token numbers cannot be made text")
+    assert "`decode_openai_tokens` needs " in check.remedy
 
 
 # The router that runs

@@ -236,9 +236,85 @@ def test_a_model_whose_name_begins_like_another_is_another(two: Up) -> None:
     assert two.cli("logs", "m.1").stdout == "m.1\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("m", "--requests")])
-def test_a_model_or_the_requests_have_to_be_named(two: Up, arguments: tuple[str, ...]) -> None:
-    done = two.cli("logs", *arguments)
+@pytest.fixture
+def named(up: Up) -> Up:
+    """The file of a model with names of every kind, beside a group and a model elsewhere."""
+    far = {"url": "http://127.0.0.1:9/v1", "aliases": {"away": None}}
+    group = {"group": {"m": 3, "far": 1}, "aliases": ["both"]}
+    model = fake(aliases={"nothink": {"set": {"a": 1}}}, lora={"sql": "org/sql"})
+    up.write({"m": model, "far": far, "assistant": group})
+    (up.state_dir / "logs").mkdir(parents=True)
+    return up
+
+
+@pytest.mark.parametrize("name", ["m", "nothink", "sql"])
+def test_an_alias_with_changes_of_its_own_and_an_adapter_name_the_model(named: Up, name: str) -> None:
+    write(log(named), "hello\n")
+    assert named.cli("logs", name).stdout == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("assistant", "'assistant' is a group: name one of m, far"),
+        ("both", "'both' is a group: name one of m, far"),
+        ("far", "'far' runs elsewhere: it has no log here"),
+        ("away", "'away' runs elsewhere: it has no log here"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("-f",)])
+def test_what_has_no_engine_of_its_own_has_no_log(named: Up, name: str, said: str, more: tuple[str, ...]) -> None:
+    done = named.cli("logs", name, *more)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"router: {said}\n")
+
+
+def request(number: int, **names: str) -> str:
+    return json.dumps({"time": "2026-01-02T10:00:00Z", "id": str(number), **names}, separators=(",", ":")) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        ((), "0123456"),
+        (("m",), "0126"),
+        (("m", "-n", "2"), "26"),
+        (("m", "--since", "2026-01-02"), "0126"),
+        (("nothink",), "16"),
+        (("assistant",), "24"),
+        (("both",), "4"),
+        (("away",), "5"),
+        (("gone",), "3"),
+    ],
+)
+def test_the_requests_to_one_model_are_those_that_name_it_or_that_it_answered(
+    named: Up, arguments: tuple[str, ...], numbers: str
+) -> None:
+    names = [
+        {"model": "m"}, {"model": "m", "asked": "nothink"}, {"model": "m", "asked": "assistant"}, {"model": "gone"},
+        {"model": "far", "asked": "both"}, {"model": "far", "asked": "away"}, {"model": "far", "asked": "nothink"},
+    ]  # fmt: skip
+    lines = [request(number, **each) for number, each in enumerate(names)]
+    (named.state_dir / "requests.log").write_text("".join(lines))
+    done = named.cli("logs", "--requests", *arguments)
+    assert done.stdout == "".join(lines[int(number)] for number in numbers)
+    remark = "router: the file declares no model called 'gone'\n" if "gone" in arguments else ""
+    assert (done.returncode, done.stderr) == (0, remark)
+
+
+def test_a_request_that_comes_in_pieces_is_printed_once_it_is_whole(named: Up, follow: Callable[..., Follower]) -> None:
+    file = named.state_dir / "requests.log"
+    file.write_text(request(0, model="m"))
+    follower = follow(named, "m", "--requests")
+    until(lambda: follower.read() == request(0, model="m"))
+    with file.open("a") as opened:
+        for piece in (request(1, model="far") + request(2, model="m")[:50], request(2, model="m")[50:]):
+            opened.write(piece)
+            opened.flush()
+    until(lambda: follower.read() == request(0, model="m") + request(2, model="m"))
+
+
+def test_a_model_or_the_requests_have_to_be_named(two: Up) -> None:
+    done = two.cli("logs")
     assert done.returncode == 2
     assert "name a MODEL, or give --requests" in done.stderr
 
@@ -344,10 +420,9 @@ def test_following_waits_for_the_log_of_a_model_that_is_declared(
 
 def test_following_does_not_wait_for_what_will_not_come(two: Up) -> None:
     two.write({"far": {"url": "http://127.0.0.1:1/v1"}, "m": fake()})
-    for name in ("far", "unknown"):
-        done = two.cli("logs", "-f", name)
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"router: no log of {name} in ")
+    done = two.cli("logs", "-f", "unknown")
+    assert done.returncode == 1
+    assert done.stderr.startswith("router: no log of unknown in ")
     assert two.cli("logs", "m").returncode == 1
 
 

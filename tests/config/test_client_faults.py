@@ -79,13 +79,25 @@ FAULTS: list[tuple[str, list[str]]] = [
         "6 models.h.group.gg: is a group itself;",
         '6 models.h.group.h: "h" leads back to itself;',
         "7 models.i.group: empty; write a value, or remove the line",
-        "8 models.j.group: expected a mapping, got a list;",
+        "8 models.j.group: expected a mapping, got a list; write {a: 1}, each with its weight",
         "9 models.k: neither `engine` nor `url`, and no `group`;",
         "10 models.l.engine: is not for a group; remove it, or write it below the members",
         "10 models.l.kind: is not for a group;",
         "10 models.l.max_inputs: is not for a group;",
         "10 models.l.queue_size: is not for a group;",
         "10 models.l.url: is not for a group;",
+    ]),
+    ("models:\n  e: {url: http://h, kind: embedding, fallback: [r, g, a]}\n"
+     "  r: {url: http://h, kind: rerank, aliases: [a]}\n"
+     "  g: {group: {r: 1}, fallback: [e]}\n  both: {group: {r: 1, r2: 1}, fallback: [r2, g]}\n"
+     "  r2: {url: http://h, kind: rerank, fallback: [r, only, both]}\n  only: {group: {r2: 2}}", [
+        '2 models.e.fallback[0]: "r" is rerank, and this one is embedding; name a model of the kind embedding',
+        '2 models.e.fallback[1]: "g" is rerank,',
+        '2 models.e.fallback[2]: "a" is rerank,',
+        '4 models.g.fallback[0]: "e" is embedding, and this one is rerank;',
+        '5 models.both.fallback[0]: "r2" leads back to itself; name another model',
+        '5 models.both.fallback[1]: "g" leads back to itself;',
+        '6 models.r2.fallback[1]: "only" leads back to itself;',
     ]),
     # what is done for clients
     ("defaults: {retry_budget: 1.1, keepalive: 5, fallback: [a]}\nmodels:\n"
@@ -94,13 +106,13 @@ FAULTS: list[tuple[str, list[str]]] = [
      "  c: {url: http://h, info: {id: x, dimensions: '8', model_ability: chat, model_type: 1, n: .nan, ok: [1]}}", [
         "1 defaults.fallback: unknown key; write it below each model it holds for",
         "1 defaults.keepalive: 5 is not a duration;",
-        "1 defaults.retry_budget: 1.1 is out of bounds; write a number <= 1",
+        "1 defaults.retry_budget: 1.1 is out of bounds; write a share from 0 to 1: 0.2 is a fifth",
         "3 models.a.decode_openai_tokens: is for embedding models, and this one is chat; remove it, or add `kind: emb",
         "3 models.a.lora: is for engines that are started here; remove it",
         "3 models.a.max_inputs: is for embedding models,",
         "3 models.a.normalize_scores: is for rerank models, and this one is chat;",
         "4 models.b.max_inputs: 0 is out of bounds;",
-        "5 models.c.info.dimensions: clients expect a whole number here; write a whole number",
+        "5 models.c.info.dimensions: clients expect a whole number here; write 1 or more",
         "5 models.c.info.id: the router's own; remove it",
         "5 models.c.info.model_ability: clients expect a list of words here;",
         "5 models.c.info.model_type: clients expect text here;",
@@ -115,6 +127,46 @@ FAULTS: list[tuple[str, list[str]]] = [
         "3 models.b.info.ready: the router's own;",
         "3 models.b.info.replica: the router's own;",
         "3 models.b.info.root: the router's own;",
+    ]),
+    ("models:\n  a: {url: http://h, retry_budget: 20%, keepalive: off, max_inputs: many, connect_timeout: off}\n"
+     "  b: {url: http://h, retry_budget: '0.2', keepalive: no, kind: embedding, max_inputs: '5'}\n"
+     "  c: {url: http://h, queue_timeout: false, retry_budget: -1}", [
+        '2 models.a.connect_timeout: "off" is not a duration; write a number and a unit, like 500ms, 30s, 10m or 1h30m',
+        '2 models.a.keepalive: "off" is not a duration; write a number and a unit, like 500ms, 30s, 10m or 1h30m, or 0 '
+        "for none",
+        "2 models.a.max_inputs: expected a whole number, got text; write a whole number",
+        "2 models.a.retry_budget: expected a number, got text; write a share from 0 to 1: 0.2 is a fifth",
+        '3 models.b.keepalive: "no" is not a duration;',
+        "3 models.b.max_inputs: expected a whole number, got text; write the number, without quotes",
+        "3 models.b.retry_budget: expected a number, got text; write a share",
+        "4 models.c.queue_timeout: false is not a duration;",
+        "4 models.c.retry_budget: -1 is out of bounds; write a share",
+    ]),
+    ("models:\n  a: {url: http://h, aliases: [x, nothink: {set: {a: s3cret}}, {y: }]}\n"
+     "  b: {group: [a, c], aliases: [z: 5]}", [
+        "2 models.a.aliases[1]: expected text, got a mapping; write aliases as a mapping: {nothink: {set: …}}",
+        "2 models.a.aliases[2]: expected text, got a mapping; write aliases as a mapping: {y: …}",
+        "3 models.b.aliases[0]: expected text, got a mapping; write aliases as a mapping: {z: …}",
+        "3 models.b.group: expected a mapping, got a list; write {a: 1, c: 1}, each with its weight",
+    ]),
+    ("model:\n  a: {url: http://h}", [
+        "1 model: unknown key; did you mean `models`?",
+        "1 models: no model is declared;",
+    ]),
+    ("model: x\nmodels:\n  a: {url: http://h}", ["1 model: unknown key; write it below a model"]),
+    ("models:\n  a: {url: http://h, info: {context_length: -1, max_tokens: 0, model_abilities: [chat], family: x, "
+     "max_tokenz: 5, context: 1}}", [
+        "2 models.a.info.context_length: clients expect a whole number here; write 1 or more, like 32768",
+        "2 models.a.info.max_tokens: clients expect a whole number here; write 1 or more",
+        "2 models.a.info.max_tokenz: not what clients read; did you mean `max_tokens`?",
+        "2 models.a.info.model_abilities: not what clients read; did you mean `model_ability`?",
+    ]),
+    ("models:\n  a:\n    url: http://h\n    set: {chat_template_kwargs.enable_thinking: false, ok: {a.b: 1}}\n"
+     "    default: {a.b.c: s3cret}\n    aliases: {x: {set: {a.b: 1}}}", [
+        "4 models.a.set.chat_template_kwargs.enable_thinking: a dot leads nowhere in `set`; write "
+        "{chat_template_kwargs: {enable_thinking: false}}",
+        "5 models.a.default.a.b.c: a dot leads nowhere in `default`; write {a: {b: {c: …}}}",
+        "6 models.a.aliases.x.set.a.b: a dot leads nowhere in `set`; write {a: {b: …}}",
     ]),
     (VLLM + "lora: {x: ./nowhere, y: 'modelscope://org/y', z: 'http://h', w: }}}", [
         "1 models.a.lora.w: expected text, got nothing;",

@@ -115,7 +115,7 @@ ENGINE = "models: {a: {engine: vllm, model: a/b, "
         ENGINE + "args: [--a, 1], env: {A: 1}, gpus: [0, GPU-1], options: {max_model_len: 5}, stop_grace: 0}}",
         "models: {a: {engine: command, options: {argv: [a]}}}",
         "models: {a: {url: http://h, aliases: {b: , c: {set: {x: [1, null]}, drop: [y]}}, set: , info: {x: 1}}}",
-        URL[:-2] + ", g: {group: {a: 3}, fallback: [a], aliases: [h], default: {x: 1}}}",
+        URL[:-2] + ", b: {url: http://h}, g: {group: {a: 3}, fallback: [b], aliases: [h], default: {x: 1}}}",
         ENGINE + "lora: {b: org/c}, keepalive: 0, retry_budget: 1, normalize_scores: false}}",
     ],
 )

@@ -104,7 +104,7 @@ async def test_whether_there_are_keys_is_told_without_one(desk: Desk) -> None:
         (b'{"model_name": "m"}', 400, "invalid_request", "served elsewhere"),
         (b'{"model_type": "LLM"}', 400, "missing_model", "`model_uid`"),
         (b'{"model_name": 5}', 400, "invalid_request", "cannot be read"),
-        (b"{", 400, "invalid_json", "no JSON"),
+        (b"{", 400, "invalid_json", "is not JSON"),
     ],
 )
 async def test_a_launch_that_cannot_be_is_refused_in_words(

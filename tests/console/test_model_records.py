@@ -9,6 +9,7 @@ import pytest
 from desk import KINDS, Desk, request
 from starlette.requests import Request
 
+from router.catalog import Group, Manner
 from router.console import cluster
 from router.console.cluster import Cluster
 from router.console.records import Records
@@ -81,6 +82,23 @@ async def test_the_file_has_the_last_word(desk: Desk) -> None:
     )
     found = await one(desk, "told")
     assert (found["context_length"], found["model_ability"], found["note"]) == (2048, ["chat", "tools"], "x")
+
+
+async def test_a_context_that_the_file_tells_holds_in_every_clients_words(desk: Desk) -> None:
+    for name in ("told", "chat", "m"):
+        desk.house.known[name] = Facts(context=4096)
+    group = Group("some", kind="chat", members=[("chat", 1)], manner=Manner(info={"context_length": 512}))
+    own = desk.named("told", context_length=2048)
+    desk.catalog.replace([desk.models["chat"], own], [group])
+
+    async def lengths(name: str) -> list[object]:
+        found = await one(desk, name)
+        return [found[field] for field in ("context_length", "max_model_len", "max_tokens")]
+
+    assert await lengths("told") == [2048, 2048, 2048]
+    assert await lengths("some") == [512, 512, 512]
+    own.manner = Manner(info={"context_length": 2048, "max_tokens": 100})
+    assert await lengths("told") == [2048, 2048, 100]
 
 
 async def test_a_group_can_do_what_all_its_members_can(desk: Desk) -> None:

@@ -267,7 +267,7 @@ def test_another_address_is_refused_with_all_else_that_the_file_says(up: Up) -> 
     up.write({"m": fake("--short", aliases=["also"])}, listen="127.0.0.1:1")
     done = up.cli("apply")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "`listen` cannot change while the router runs" in done.stderr
+    assert "`listen` cannot change while the router runs: put it back, or run `router up --takeover`" in done.stderr
     assert (asks(up.address), asks(up.address, "also")) == (200, 404)
     assert engines(up) == before
     planned = up.cli("plan")
