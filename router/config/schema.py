@@ -208,7 +208,7 @@ class ModelEntry(Shared, kw_only=True, frozen=True):
         list[Text],
         _text(
             "Models that are asked, in this order, where this one cannot answer: its engine failed, its queue is full, "
-            "the context is too long. Only before the first byte of an answer.",
+            "the context is too long. Only before the first byte of an answer. Each is asked with its own edits.",
             ["other", "cloud"],
         ),
     ] = []
